@@ -1,0 +1,86 @@
+//! Names and capacities of the maps and programs, spelled once for both sides.
+
+/// Hash: [`FrontendKey`](crate::service::FrontendKey) → service index (`u32`).
+pub const FRONTENDS: &str = "FRONTENDS";
+/// Array: service index → [`Service`](crate::service::Service). Memory-mapped.
+pub const SERVICES: &str = "SERVICES";
+/// Array: arena of `u64` cells that hold slot tables and class tables. Memory-mapped.
+pub const SLOTS: &str = "SLOTS";
+/// Array: arena of [`Subset`](crate::route::Subset). Memory-mapped.
+pub const SUBSETS: &str = "SUBSETS";
+/// Array: arena of [`Endpoint`](crate::endpoint::Endpoint). Memory-mapped.
+pub const ENDPOINTS: &str = "ENDPOINTS";
+/// Array: endpoint id → [`EndpointState`](crate::endpoint::EndpointState). Memory-mapped.
+pub const ENDPOINT_STATES: &str = "ENDPOINT_STATES";
+/// Array: limit id → [`Limit`](crate::limit::Limit). Memory-mapped.
+pub const LIMITS: &str = "LIMITS";
+/// Hash: cgroup id (`u64`) → [`SourceEntry`](crate::source::SourceEntry).
+pub const SOURCES: &str = "SOURCES";
+/// Array of one: [`Settings`](crate::settings::Settings). Memory-mapped.
+pub const SETTINGS: &str = "SETTINGS";
+/// Array: shard → [`Counters`](crate::reason::Counters). Memory-mapped.
+pub const COUNTERS: &str = "COUNTERS";
+/// Socket storage: socket → [`Connection`](crate::connection::Connection).
+pub const CONNECTIONS: &str = "CONNECTIONS";
+/// Hash: [`Tuple`](crate::connection::Tuple) → [`Origin`](crate::connection::Origin), from SYN to accept.
+pub const HANDOVERS: &str = "HANDOVERS";
+
+/// Every map that is pinned, in the order in which they are created.
+pub const MAPS: [&str; 12] = [
+    FRONTENDS,
+    SERVICES,
+    SLOTS,
+    SUBSETS,
+    ENDPOINTS,
+    ENDPOINT_STATES,
+    LIMITS,
+    SOURCES,
+    SETTINGS,
+    COUNTERS,
+    CONNECTIONS,
+    HANDOVERS,
+];
+
+/// Program on `cgroup/connect4`.
+pub const PROGRAM_CONNECT4: &str = "router_connect4";
+/// Program on `cgroup/connect6`.
+pub const PROGRAM_CONNECT6: &str = "router_connect6";
+/// Program on `cgroup/sock_release`.
+pub const PROGRAM_SOCK_RELEASE: &str = "router_release";
+/// Program on `sock_ops`.
+pub const PROGRAM_SOCK_OPS: &str = "router_sockops";
+
+/// Every program, in the order in which they are attached: releases and hand-overs are in place before the first
+/// connection is routed.
+pub const PROGRAMS: [&str; 4] = [
+    PROGRAM_SOCK_RELEASE,
+    PROGRAM_SOCK_OPS,
+    PROGRAM_CONNECT4,
+    PROGRAM_CONNECT6,
+];
+
+/// Frontends (address, port, protocol) that fit.
+pub const MAX_FRONTENDS: u32 = 65_536;
+/// Services (frontend groups with one routing) that fit.
+pub const MAX_SERVICES: u32 = 32_768;
+/// Cells of the slot arena: 16 MiB of address space; pages that were never written cost userspace nothing.
+pub const MAX_SLOT_CELLS: u32 = 2_097_152;
+/// Subset descriptors that fit, old and new blocks together.
+pub const MAX_SUBSETS: u32 = 131_072;
+/// Endpoint entries that fit, old and new blocks together.
+pub const MAX_ENDPOINTS: u32 = 524_288;
+/// Distinct endpoints (address and port) that fit.
+pub const MAX_ENDPOINT_STATES: u32 = 262_144;
+/// Connection limits that fit. Id 0 means "no limit".
+pub const MAX_LIMITS: u32 = 16_384;
+/// Cgroups with a known workload that fit.
+pub const MAX_SOURCES: u32 = 65_536;
+/// Connections between SYN and accept that fit.
+pub const MAX_HANDOVERS: u32 = 65_536;
+/// Shards of the counters; a processor counts in shard `cpu % COUNTER_SHARDS`.
+pub const COUNTER_SHARDS: u32 = 64;
+
+/// Levels of the cgroup tree that are walked to find the caller's workload.
+///
+/// A container of a pod sits at level 4 or 5 on a Kubernetes node and at 9 in a node that is itself a container.
+pub const MAX_CGROUP_DEPTH: i32 = 16;

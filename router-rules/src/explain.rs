@@ -1,0 +1,65 @@
+//! Why a decision was made: every rule in order, with the condition that failed.
+//!
+//! It evaluates the same conditions that decide; that both agree is a property test.
+
+use crate::{
+    matcher::{Mismatch, Request},
+    snapshot::{Port, RuleId, Snapshot},
+    source::ClassId,
+};
+
+/// A rule that was looked at.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Step {
+    /// The rule.
+    pub rule: RuleId,
+    /// What became of it.
+    pub outcome: Outcome,
+}
+
+/// What became of a rule.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Outcome {
+    /// It matched; evaluation ended here.
+    Matched,
+    /// No alternative held; one reason per alternative.
+    NotMatched(Vec<Mismatch>),
+    /// An earlier rule had matched.
+    NotReached,
+}
+
+/// Explains the decision on a request, or on a connection when there is none.
+pub fn explain(
+    snapshot: &Snapshot,
+    port: &Port,
+    caller: ClassId,
+    request: Option<&Request<'_>>,
+) -> Vec<Step> {
+    let mut matched = false;
+    let mut step = |&id: &RuleId| {
+        let outcome = if matched {
+            Outcome::NotReached
+        } else {
+            outcome(snapshot, id, caller, request)
+        };
+        matched |= outcome == Outcome::Matched;
+        Step { rule: id, outcome }
+    };
+    port.rules().iter().map(&mut step).collect()
+}
+
+fn outcome(snapshot: &Snapshot, id: RuleId, caller: ClassId, request: Option<&Request<'_>>) -> Outcome {
+    let rule = snapshot.rule(id);
+    let mut reasons = Vec::new();
+    for alternative in &rule.any_of {
+        match alternative.mismatch(&snapshot.sources, caller, request) {
+            None => return Outcome::Matched,
+            Some(reason) => reasons.push(reason),
+        }
+    }
+    if reasons.is_empty() {
+        Outcome::Matched
+    } else {
+        Outcome::NotMatched(reasons)
+    }
+}

@@ -1,0 +1,28 @@
+//! The rule engine of router: a model goes in, an immutable [`Snapshot`] comes out, and the snapshot decides.
+//!
+//! The engine knows no time, no randomness, no sockets, no YAML and no BPF: moments and draws are arguments.
+//! Both generations of the rule language are compiled to the one [`model`], so the engine never learns which
+//! language a rule was written in; every rule carries its [`Origin`](id::Origin) for explanations.
+//!
+//! # Order of evaluation
+//!
+//! The rules of a destination are tried by falling precedence, ties in the order of their object names. The first
+//! rule that matches is executed and evaluation ends. When none matches, the request goes to every instance of the
+//! service. A matching rule whose instances are missing is a refusal; lower rules are not tried.
+#![forbid(unsafe_code)]
+
+pub mod action;
+pub mod explain;
+pub mod id;
+pub mod labels;
+pub mod matcher;
+pub mod model;
+pub mod policy;
+pub mod snapshot;
+pub mod source;
+pub mod text;
+pub mod weight;
+
+mod builder;
+
+pub use snapshot::Snapshot;

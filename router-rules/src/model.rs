@@ -1,0 +1,154 @@
+//! The internal model: what every language and registry is compiled to, before it is indexed.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
+
+use http::HeaderName;
+
+use crate::{
+    action::{Fault, Retries, Target},
+    id::{Origin, ServiceName},
+    labels::Labels,
+    policy::Policy,
+    source::{SourceMatch, Workload},
+    text::TextMatch,
+};
+
+/// Everything a snapshot is built from.
+#[derive(Clone, Debug, Default)]
+pub struct Model {
+    /// Services with their instances.
+    pub services: Vec<Service>,
+    /// Callers. [`WorkloadId`](crate::source::WorkloadId)s are indexes of this list.
+    pub workloads: Vec<Workload>,
+    /// Rules in any order.
+    pub rules: Vec<Rule>,
+    /// Policies in any order.
+    pub policies: Vec<Policy>,
+}
+
+/// A named destination.
+#[derive(Clone, Debug)]
+pub struct Service {
+    /// Fully qualified name, unique.
+    pub name: ServiceName,
+    /// Addresses that clients connect to; none for a headless service.
+    pub addresses: Vec<IpAddr>,
+    /// Its ports.
+    pub ports: Vec<Port>,
+}
+
+/// A port of a service with the instances behind it.
+#[derive(Clone, Debug)]
+pub struct Port {
+    /// Port that clients connect to.
+    pub number: u16,
+    /// Its name.
+    pub name: Option<String>,
+    /// What is spoken on it.
+    pub protocol: Protocol,
+    /// Instances that may be connected to.
+    pub endpoints: Vec<Endpoint>,
+}
+
+/// What is spoken on a port.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Protocol {
+    /// A byte stream that only rules without HTTP conditions apply to.
+    Tcp,
+    /// HTTP/1.1 towards the instances.
+    Http,
+    /// HTTP/2 with prior knowledge towards the instances.
+    Http2,
+    /// gRPC; as [`Protocol::Http2`].
+    Grpc,
+}
+
+impl Protocol {
+    /// True when HTTP rules apply.
+    pub const fn is_http(self) -> bool {
+        !matches!(self, Self::Tcp)
+    }
+
+    /// True when instances are spoken to in HTTP/2.
+    pub const fn is_http2(self) -> bool {
+        matches!(self, Self::Http2 | Self::Grpc)
+    }
+
+    /// Name as in a port's `appProtocol`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Http => "http",
+            Self::Http2 => "http2",
+            Self::Grpc => "grpc",
+        }
+    }
+}
+
+/// One instance's address and port.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Endpoint {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Labels of the workload behind it.
+    pub labels: Arc<Labels>,
+    /// Name of the workload behind it, when the registry knows it.
+    pub workload: Option<Arc<str>>,
+}
+
+/// An ordered rule of a destination.
+#[derive(Clone, Debug)]
+pub struct Rule {
+    /// Where it was written.
+    pub origin: Origin,
+    /// The service whose callers it is for.
+    pub destination: ServiceName,
+    /// Larger is tried first; ties in the order of the origins' object names.
+    pub precedence: i32,
+    /// Alternatives, of which one must hold; none: the rule always matches.
+    pub any_of: Vec<Match>,
+    /// Where matching requests go; none: every instance of the destination.
+    pub targets: Vec<Target>,
+    /// Time for the whole request with its retries; none: [`DEFAULT_TIMEOUT`](crate::action::DEFAULT_TIMEOUT).
+    pub timeout: Option<std::time::Duration>,
+    /// Retries; none: no retries.
+    pub retries: Option<Retries>,
+    /// Faults to inject.
+    pub fault: Fault,
+}
+
+/// Conditions that must all hold.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Match {
+    /// The caller.
+    pub source: Option<SourceMatch>,
+    /// Path without the query.
+    pub path: Option<TextMatch>,
+    /// Method.
+    pub method: Option<TextMatch>,
+    /// `http` or `https`.
+    pub scheme: Option<TextMatch>,
+    /// Host, as the request names it.
+    pub authority: Option<TextMatch>,
+    /// Headers; the values of a repeated header are joined by commas.
+    pub headers: Vec<(HeaderName, TextMatch)>,
+}
+
+impl Match {
+    /// True when a condition needs a request, so that a TCP connection can never satisfy it.
+    pub const fn is_http(&self) -> bool {
+        self.path.is_some()
+            || self.method.is_some()
+            || self.scheme.is_some()
+            || self.authority.is_some()
+            || !self.headers.is_empty()
+    }
+
+    /// True when there is no condition at all.
+    pub const fn is_empty(&self) -> bool {
+        self.source.is_none() && !self.is_http()
+    }
+}

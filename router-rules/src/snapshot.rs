@@ -1,0 +1,341 @@
+//! The compiled configuration: immutable, indexed, and the only thing that decides.
+
+use std::{
+    collections::HashMap,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+
+use crate::{
+    action::{DEFAULT_TIMEOUT, Fault, Retries},
+    builder,
+    id::{Origin, ServiceName},
+    labels::Labels,
+    matcher::{Conditions, Request},
+    model::{Endpoint, Model, Protocol},
+    policy::{LoadBalancing, Policy, PolicyId},
+    source::{ClassId, Sources, Workload, WorkloadId},
+    weight::SlotTable,
+};
+
+/// Index of a service port in a snapshot.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct PortId(pub u32);
+
+/// Index of a subset in a snapshot.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct SubsetId(pub u32);
+
+/// Index of a compiled rule in a snapshot. A rule is compiled once for every port of its destination.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct RuleId(pub u32);
+
+/// The compiled configuration. Only [`Snapshot::build`] makes one.
+#[derive(Debug, Default)]
+pub struct Snapshot {
+    pub(crate) generation: u64,
+    pub(crate) ports: Vec<Port>,
+    pub(crate) rules: Vec<Rule>,
+    pub(crate) subsets: Vec<Subset>,
+    pub(crate) policies: Vec<Policy>,
+    pub(crate) workloads: Vec<Workload>,
+    pub(crate) workload_by_name: HashMap<Arc<str>, WorkloadId>,
+    pub(crate) by_frontend: HashMap<(IpAddr, u16), PortId>,
+    pub(crate) by_name: HashMap<(ServiceName, u16), PortId>,
+    pub(crate) sources: Sources,
+}
+
+/// A port of a service with its ordered rules.
+#[derive(Debug)]
+pub struct Port {
+    pub(crate) id: PortId,
+    pub(crate) service: ServiceName,
+    pub(crate) number: u16,
+    pub(crate) protocol: Protocol,
+    pub(crate) frontends: Vec<SocketAddr>,
+    pub(crate) rules: Vec<RuleId>,
+    pub(crate) unrouted: SubsetId,
+}
+
+impl Port {
+    /// Its index.
+    pub const fn id(&self) -> PortId {
+        self.id
+    }
+    /// The service it belongs to.
+    pub const fn service(&self) -> &ServiceName {
+        &self.service
+    }
+    /// Port that clients connect to.
+    pub const fn number(&self) -> u16 {
+        self.number
+    }
+    /// What is spoken on it.
+    pub const fn protocol(&self) -> Protocol {
+        self.protocol
+    }
+    /// Addresses and port that clients connect to.
+    pub fn frontends(&self) -> &[SocketAddr] {
+        &self.frontends
+    }
+    /// Its rules in the order of evaluation.
+    pub fn rules(&self) -> &[RuleId] {
+        &self.rules
+    }
+    /// Every instance: where connections go that no rule matches.
+    pub const fn unrouted(&self) -> SubsetId {
+        self.unrouted
+    }
+    /// True when requests must pass the proxy: HTTP is spoken and there is a rule.
+    pub const fn needs_proxy(&self) -> bool {
+        self.protocol.is_http() && !self.rules.is_empty()
+    }
+}
+
+/// A rule compiled for one port.
+#[derive(Debug)]
+pub struct Rule {
+    pub(crate) id: RuleId,
+    pub(crate) origin: Origin,
+    pub(crate) precedence: i32,
+    /// Alternatives; empty: always.
+    pub(crate) any_of: Box<[Conditions]>,
+    /// Subset and weight of each target.
+    pub(crate) targets: Box<[(SubsetId, u32)]>,
+    pub(crate) table: SlotTable,
+    pub(crate) timeout: Duration,
+    pub(crate) retries: Option<Retries>,
+    pub(crate) fault: Fault,
+}
+
+impl Rule {
+    /// Its index; dense from 0 to [`Snapshot::rule_count`].
+    pub const fn id(&self) -> RuleId {
+        self.id
+    }
+    /// Where it was written.
+    pub const fn origin(&self) -> &Origin {
+        &self.origin
+    }
+    /// Larger is tried first.
+    pub const fn precedence(&self) -> i32 {
+        self.precedence
+    }
+    /// Subset and weight of each target, as written.
+    pub fn targets(&self) -> &[(SubsetId, u32)] {
+        &self.targets
+    }
+    /// Which target's turn it is, by cursor.
+    pub const fn table(&self) -> &SlotTable {
+        &self.table
+    }
+    /// Limit of the whole request.
+    pub const fn timeout(&self) -> Duration {
+        self.timeout
+    }
+    /// Retries.
+    pub const fn retries(&self) -> Option<&Retries> {
+        self.retries.as_ref()
+    }
+    /// Faults.
+    pub const fn fault(&self) -> &Fault {
+        &self.fault
+    }
+
+    fn matches(&self, holds: impl Fn(&Conditions) -> bool) -> bool {
+        self.any_of.is_empty() || self.any_of.iter().any(holds)
+    }
+}
+
+/// Instances of a service port that carry given labels, with the policy in force for them.
+#[derive(Debug)]
+pub struct Subset {
+    pub(crate) id: SubsetId,
+    pub(crate) service: ServiceName,
+    pub(crate) port: u16,
+    pub(crate) protocol: Protocol,
+    pub(crate) labels: Labels,
+    pub(crate) policy: Option<PolicyId>,
+    pub(crate) load_balancing: LoadBalancing,
+    pub(crate) endpoints: Vec<Endpoint>,
+}
+
+impl Subset {
+    /// Its index; dense from 0 to [`Snapshot::subsets`]`.len()`.
+    pub const fn id(&self) -> SubsetId {
+        self.id
+    }
+    /// The service.
+    pub const fn service(&self) -> &ServiceName {
+        &self.service
+    }
+    /// The service's port.
+    pub const fn port(&self) -> u16 {
+        self.port
+    }
+    /// What its instances speak.
+    pub const fn protocol(&self) -> Protocol {
+        self.protocol
+    }
+    /// Labels that its instances carry.
+    pub const fn labels(&self) -> &Labels {
+        &self.labels
+    }
+    /// The policy in force.
+    pub const fn policy(&self) -> Option<PolicyId> {
+        self.policy
+    }
+    /// Load balancing in force.
+    pub const fn load_balancing(&self) -> LoadBalancing {
+        self.load_balancing
+    }
+    /// The instances.
+    pub fn endpoints(&self) -> &[Endpoint] {
+        &self.endpoints
+    }
+}
+
+/// Where a request or connection goes: the rule that matched, or the service's every instance.
+#[derive(Clone, Copy, Debug)]
+pub struct Route<'s> {
+    snapshot: &'s Snapshot,
+    port: &'s Port,
+    rule: Option<&'s Rule>,
+}
+
+/// Every weight of the rule is zero.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("every weight of the rule is zero")]
+pub struct NoWeight;
+
+impl<'s> Route<'s> {
+    /// The rule that matched; none: no rule did.
+    pub const fn rule(&self) -> Option<&'s Rule> {
+        self.rule
+    }
+    /// The port it was asked for.
+    pub const fn port(&self) -> &'s Port {
+        self.port
+    }
+    /// Limit of the whole request.
+    pub fn timeout(&self) -> Duration {
+        self.rule.map_or(DEFAULT_TIMEOUT, Rule::timeout)
+    }
+    /// Subsets with their weights; one with weight 100 when no rule matched.
+    pub fn targets(&self) -> Vec<(&'s Subset, u32)> {
+        let Some(rule) = self.rule else {
+            return vec![(self.snapshot.subset(self.port.unrouted), 100)];
+        };
+        rule.targets
+            .iter()
+            .map(|&(subset, weight)| (self.snapshot.subset(subset), weight))
+            .collect()
+    }
+    /// The subset whose turn it is at `cursor`.
+    ///
+    /// # Errors
+    ///
+    /// [`NoWeight`] when every weight is zero.
+    pub fn pick(&self, cursor: u64) -> Result<&'s Subset, NoWeight> {
+        let Some(rule) = self.rule else {
+            return Ok(self.snapshot.subset(self.port.unrouted));
+        };
+        let target = rule.table.pick(cursor).ok_or(NoWeight)?;
+        Ok(self.snapshot.subset(rule.targets[target].0))
+    }
+}
+
+impl Snapshot {
+    /// Compiles a model. `generation` numbers the result.
+    pub fn build(model: Model, generation: u64) -> Self {
+        builder::build(model, generation)
+    }
+
+    /// Number of this configuration; a later one has a larger number.
+    pub const fn generation(&self) -> u64 {
+        self.generation
+    }
+    /// Every service port.
+    pub fn ports(&self) -> &[Port] {
+        &self.ports
+    }
+    /// Every subset.
+    pub fn subsets(&self) -> &[Subset] {
+        &self.subsets
+    }
+    /// Every policy.
+    pub fn policies(&self) -> &[Policy] {
+        &self.policies
+    }
+    /// Every caller.
+    pub fn workloads(&self) -> &[Workload] {
+        &self.workloads
+    }
+    /// Number of compiled rules; ids are below it.
+    pub fn rule_count(&self) -> usize {
+        self.rules.len()
+    }
+    /// A rule of this snapshot.
+    pub fn rule(&self, id: RuleId) -> &Rule {
+        &self.rules[id.0 as usize]
+    }
+    /// A subset of this snapshot.
+    pub fn subset(&self, id: SubsetId) -> &Subset {
+        &self.subsets[id.0 as usize]
+    }
+    /// A policy of this snapshot.
+    pub fn policy(&self, id: PolicyId) -> &Policy {
+        &self.policies[id.0 as usize]
+    }
+    /// The port that is reached at a frontend.
+    pub fn port_at(&self, address: IpAddr, port: u16) -> Option<&Port> {
+        self.by_frontend
+            .get(&(address, port))
+            .map(|id| &self.ports[id.0 as usize])
+    }
+    /// The port of a service.
+    pub fn port_of(&self, service: &ServiceName, port: u16) -> Option<&Port> {
+        self.by_name
+            .get(&(service.clone(), port))
+            .map(|id| &self.ports[id.0 as usize])
+    }
+    /// A caller by its name, `namespace/name`.
+    pub fn workload(&self, name: &str) -> Option<WorkloadId> {
+        self.workload_by_name.get(name).copied()
+    }
+    /// Class of a caller; unknown callers have [`ClassId::UNKNOWN`].
+    pub fn class_of(&self, caller: Option<WorkloadId>) -> ClassId {
+        caller.map_or(ClassId::UNKNOWN, |workload| self.sources.class_of(workload))
+    }
+    /// Number of classes; ids are below it.
+    pub fn class_count(&self) -> u32 {
+        self.sources.class_count()
+    }
+
+    /// Decides a request: the first rule of `port` that matches.
+    pub fn route_http<'s>(&'s self, port: &'s Port, caller: ClassId, request: &Request<'_>) -> Route<'s> {
+        let holds = |c: &Conditions| c.hold(&self.sources, caller, request);
+        self.first(port, |rule| rule.matches(holds))
+    }
+
+    /// Decides a connection, of which only the caller is known. Rules with HTTP conditions never match.
+    pub fn route_tcp<'s>(&'s self, port: &'s Port, caller: ClassId) -> Route<'s> {
+        self.first(port, |rule| {
+            rule.matches(|c| c.hold_for_tcp(&self.sources, caller))
+        })
+    }
+
+    fn first<'s>(&'s self, port: &'s Port, matches: impl Fn(&Rule) -> bool) -> Route<'s> {
+        let rule = port
+            .rules
+            .iter()
+            .map(|&id| self.rule(id))
+            .find(|rule| matches(rule));
+        Route {
+            snapshot: self,
+            port,
+            rule,
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! Matching one string: exact, prefix, regex.
+
+use std::fmt;
+
+use regex::Regex;
+
+/// How a header value, path, method, scheme or authority is compared. Case matters.
+#[derive(Clone, Debug)]
+pub enum TextMatch {
+    /// The whole value.
+    Exact(String),
+    /// The beginning of the value.
+    Prefix(String),
+    /// A regular expression that must match the whole value. Linear time.
+    Regex(WholeRegex),
+    /// Any value, as long as there is one.
+    Present,
+}
+
+impl TextMatch {
+    /// True when `value` satisfies the comparison.
+    pub fn matches(&self, value: &str) -> bool {
+        match self {
+            Self::Exact(text) => text == value,
+            Self::Prefix(text) => value.starts_with(text),
+            Self::Regex(regex) => regex.anchored.is_match(value),
+            Self::Present => true,
+        }
+    }
+}
+
+impl PartialEq for TextMatch {
+    fn eq(&self, other: &Self) -> bool {
+        self.to_string() == other.to_string()
+    }
+}
+
+impl fmt::Display for TextMatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exact(text) => write!(f, "exact \"{text}\""),
+            Self::Prefix(text) => write!(f, "prefix \"{text}\""),
+            Self::Regex(regex) => write!(f, "regex \"{}\"", regex.source),
+            Self::Present => f.write_str("present"),
+        }
+    }
+}
+
+/// A regular expression anchored at both ends, as Envoy's full match is.
+#[derive(Clone, Debug)]
+pub struct WholeRegex {
+    source: String,
+    anchored: Regex,
+}
+
+impl WholeRegex {
+    /// Compiles `source`.
+    ///
+    /// # Errors
+    ///
+    /// Syntax that the linear-time engine does not take (look-around, back-references), or a program beyond its
+    /// size limit.
+    pub fn new(source: &str) -> Result<Self, regex::Error> {
+        // Compiled bare first, so that `a)(b` is not made valid by the group around it.
+        Regex::new(source)?;
+        Ok(Self {
+            source: source.to_owned(),
+            anchored: Regex::new(&format!(r"\A(?:{source})\z"))?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn regex_matches_the_whole_value() {
+        let m = TextMatch::Regex(WholeRegex::new("^(.*?;)?(user=jason)(;.*)?$").unwrap());
+        assert!(m.matches("user=jason") && m.matches("a=b;user=jason;c=d"));
+        assert!(!m.matches("user=jasonx") && !m.matches("a=b; user=jason"));
+        let alternatives = TextMatch::Regex(WholeRegex::new("a|b").unwrap());
+        assert!(alternatives.matches("b") && !alternatives.matches("bc"));
+        assert!(WholeRegex::new("a)(b").is_err());
+    }
+
+    #[test]
+    fn prefix_and_exact_mind_case() {
+        assert!(TextMatch::Prefix("/api".into()).matches("/api/v1"));
+        assert!(!TextMatch::Exact("Bar".into()).matches("bar"));
+    }
+}

@@ -1,0 +1,1 @@
+//! Wiring: runtimes, tasks, start and stop of the agent.

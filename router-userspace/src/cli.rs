@@ -1,0 +1,8 @@
+//! The command line.
+
+use std::{ffi::OsString, process::ExitCode};
+
+/// Runs `router` with the given arguments, the program's name first.
+pub fn run(_arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    ExitCode::SUCCESS
+}

@@ -1,0 +1,1 @@
+//! Documents of every language → the engine's model. Pure.

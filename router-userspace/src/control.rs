@@ -1,0 +1,1 @@
+//! The event loop: reloads, publishes, reconciles. The sole publisher of snapshots.

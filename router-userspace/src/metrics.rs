@@ -1,0 +1,1 @@
+//! Names and registration of every metric.

@@ -1,0 +1,1 @@
+//! The HTTP proxy: one readable function per request.

@@ -1,0 +1,24 @@
+//! Who runs where on this node: workloads, their cgroups, and the way back from a cgroup id to a workload.
+//!
+//! It knows nothing of rules' matches, maps or HTTP.
+
+use std::{net::IpAddr, sync::Arc};
+
+/// How a workload is recognised on the node.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Identity {
+    /// `namespace/name`, as in the snapshot's workloads.
+    pub workload: Arc<str>,
+    /// Pod uid; the pod's cgroup directory carries it in its name (with `-` or `_`).
+    pub uid: Option<Arc<str>>,
+    /// Cgroup path below the cgroup-v2 root, from the annotation `router/cgroup`; wins over the uid.
+    pub cgroup: Option<Arc<str>>,
+    /// The workload's addresses.
+    pub addresses: Vec<IpAddr>,
+}
+
+/// From a cgroup id, as the kernel recorded it at `connect`, to the caller's workload.
+pub trait Callers: Send + Sync {
+    /// `namespace/name` of the workload that the cgroup belongs to; `None` when it belongs to none.
+    fn workload(&self, cgroup: u64) -> Option<Arc<str>>;
+}

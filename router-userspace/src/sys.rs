@@ -1,0 +1,1 @@
+//! System calls that no library wraps: each one small, checked and documented.

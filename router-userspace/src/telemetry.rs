@@ -1,0 +1,1 @@
+//! Logs: text or JSON, the access log, the kernel half's log.
