@@ -15,6 +15,9 @@ use crate::{
     weight::SlotTable,
 };
 
+/// Weight of the only target of what names no targets.
+const EVERY_INSTANCE_WEIGHT: u32 = 100;
+
 /// Compiles a model.
 pub(crate) fn build(model: model::Model, generation: u64) -> Snapshot {
     let conditions = source_conditions(&model.rules);
@@ -102,7 +105,7 @@ impl Builder<'_> {
             protocol: port.protocol,
             frontends,
             rules,
-            unrouted,
+            unrouted: (unrouted, EVERY_INSTANCE_WEIGHT),
         });
     }
 
@@ -110,7 +113,7 @@ impl Builder<'_> {
         let every_instance = [Target {
             service: rule.destination.clone(),
             labels: Labels::default(),
-            weight: 100,
+            weight: EVERY_INSTANCE_WEIGHT,
         }];
         let targets = if rule.targets.is_empty() {
             &every_instance[..]

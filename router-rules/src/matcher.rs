@@ -134,6 +134,11 @@ impl Conditions {
         })
     }
 
+    /// True when there is no condition at all.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.source.is_none() && !self.needs_http()
+    }
+
     pub(crate) fn needs_http(&self) -> bool {
         let fixed = [&self.path, &self.method, &self.scheme, &self.authority];
         fixed.iter().any(|part| part.is_some()) || !self.headers.is_empty()

@@ -120,6 +120,25 @@ pub struct Rule {
     pub fault: Fault,
 }
 
+impl Rule {
+    /// A rule that sends every request to every instance of `destination`: the base for one that says more.
+    pub const fn new(origin: Origin, destination: ServiceName) -> Self {
+        Self {
+            origin,
+            destination,
+            precedence: 0,
+            any_of: Vec::new(),
+            targets: Vec::new(),
+            timeout: None,
+            retries: None,
+            fault: Fault {
+                delay: None,
+                abort: None,
+            },
+        }
+    }
+}
+
 /// Conditions that must all hold.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct Match {

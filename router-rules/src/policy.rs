@@ -43,6 +43,19 @@ pub struct Policy {
     pub max_connections: Option<u32>,
 }
 
+impl Policy {
+    /// A policy that changes nothing: the base for one that says more.
+    pub fn new(origin: Origin, destination: ServiceName) -> Self {
+        Self {
+            origin,
+            destination,
+            labels: Labels::default(),
+            load_balancing: LoadBalancing::default(),
+            max_connections: None,
+        }
+    }
+}
+
 /// Index of a policy in a snapshot.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct PolicyId(pub u32);

@@ -55,7 +55,8 @@ pub struct Port {
     pub(crate) protocol: Protocol,
     pub(crate) frontends: Vec<SocketAddr>,
     pub(crate) rules: Vec<RuleId>,
-    pub(crate) unrouted: SubsetId,
+    /// As a rule's only target would be.
+    pub(crate) unrouted: (SubsetId, u32),
 }
 
 impl Port {
@@ -85,7 +86,7 @@ impl Port {
     }
     /// Every instance: where connections go that no rule matches.
     pub const fn unrouted(&self) -> SubsetId {
-        self.unrouted
+        self.unrouted.0
     }
     /// True when requests must pass the proxy: HTTP is spoken and there is a rule.
     pub const fn needs_proxy(&self) -> bool {
@@ -223,14 +224,15 @@ impl<'s> Route<'s> {
         self.rule.map_or(DEFAULT_TIMEOUT, Rule::timeout)
     }
     /// Subsets with their weights; one with weight 100 when no rule matched.
-    pub fn targets(&self) -> Vec<(&'s Subset, u32)> {
-        let Some(rule) = self.rule else {
-            return vec![(self.snapshot.subset(self.port.unrouted), 100)];
+    pub fn targets(&self) -> impl ExactSizeIterator<Item = (&'s Subset, u32)> + use<'s> {
+        let snapshot = self.snapshot;
+        let targets = match self.rule {
+            Some(rule) => &*rule.targets,
+            None => std::slice::from_ref(&self.port.unrouted),
         };
-        rule.targets
+        targets
             .iter()
-            .map(|&(subset, weight)| (self.snapshot.subset(subset), weight))
-            .collect()
+            .map(|&(subset, weight)| (snapshot.subset(subset), weight))
     }
     /// The subset whose turn it is at `cursor`.
     ///
@@ -239,7 +241,7 @@ impl<'s> Route<'s> {
     /// [`NoWeight`] when every weight is zero.
     pub fn pick(&self, cursor: u64) -> Result<&'s Subset, NoWeight> {
         let Some(rule) = self.rule else {
-            return Ok(self.snapshot.subset(self.port.unrouted));
+            return Ok(self.snapshot.subset(self.port.unrouted()));
         };
         let target = rule.table.pick(cursor).ok_or(NoWeight)?;
         Ok(self.snapshot.subset(rule.targets[target].0))
@@ -324,6 +326,12 @@ impl Snapshot {
         self.first(port, |rule| {
             rule.matches(|c| c.hold_for_tcp(&self.sources, caller))
         })
+    }
+
+    /// Where connections to `port` go when nobody looks at requests or callers: the first rule without any
+    /// condition, else every instance. The kernel routes a port that needs the proxy by it while the proxy is down.
+    pub fn default_route<'s>(&'s self, port: &'s Port) -> Route<'s> {
+        self.first(port, |rule| rule.matches(Conditions::is_empty))
     }
 
     fn first<'s>(&'s self, port: &'s Port, matches: impl Fn(&Rule) -> bool) -> Route<'s> {
