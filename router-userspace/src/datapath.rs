@@ -1,1 +1,7 @@
 //! The kernel half from userspace: desired state, plan, maps, programs. The sole writer of maps.
+//!
+//! A [`Snapshot`](router_rules::Snapshot) becomes [`desired::Desired`] (pure), that is compared with
+//! [`state::State`] and becomes a [`plan::Plan`] (pure), and [`reconcile`] applies the plan to a
+//! [`store::MapStore`]. Nothing here knows the proxy, HTTP or the configuration's text.
+
+pub mod store;
