@@ -1,2 +1,59 @@
-//! x
-fn main() {}
+//! The kernel half of router: it routes connections at `connect()`, gives reservations back when sockets close, and
+//! hands the original destination to the proxy.
+//!
+//! Entry points only. It knows nothing of rules, names or HTTP: what it does is written in the maps, whose layout
+//! is `router-common`.
+#![no_std]
+#![no_main]
+#![expect(internal_features, reason = "core has no read-modify-write atomics for this target; the intrinsic works")]
+#![allow(missing_docs, reason = "the attribute macros make undocumented items of documented functions")]
+#![feature(core_intrinsics)]
+
+mod hooks;
+mod limit;
+mod lookup;
+mod maps;
+mod rewrite;
+mod select;
+mod source;
+mod verdict;
+
+use aya_ebpf::{
+    macros::{cgroup_sock, cgroup_sock_addr, sock_ops},
+    programs::{SockAddrContext, SockContext, SockOpsContext},
+};
+
+/// TCP connections over IPv4.
+#[cgroup_sock_addr(connect4)]
+pub(crate) fn router_connect4(ctx: SockAddrContext) -> i32 {
+    verdict::finish(&ctx, hooks::connect::connect(&rewrite::V4(&ctx)))
+}
+
+/// TCP connections over IPv6, v4-mapped ones included.
+#[cgroup_sock_addr(connect6)]
+pub(crate) fn router_connect6(ctx: SockAddrContext) -> i32 {
+    verdict::finish(&ctx, hooks::connect::connect(&rewrite::V6(&ctx)))
+}
+
+/// Every socket that is closed.
+#[cgroup_sock(sock_release)]
+pub(crate) fn router_release(ctx: SockContext) -> i32 {
+    hooks::release::release(&ctx)
+}
+
+/// Both ends of connections to the proxy.
+#[sock_ops]
+pub(crate) fn router_sockops(ctx: SockOpsContext) -> u32 {
+    hooks::handover::handover(&ctx)
+}
+
+/// Never reached: the verifier rejects a program in which it could be.
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    loop {}
+}
+
+/// The helpers are open to GPL-compatible programs.
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

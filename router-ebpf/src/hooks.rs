@@ -1,0 +1,5 @@
+//! One file per hook type.
+
+pub(crate) mod connect;
+pub(crate) mod handover;
+pub(crate) mod release;

@@ -1,0 +1,103 @@
+//! Reading and writing the addresses of a `connect` context: the only pointer arithmetic on contexts.
+
+use core::ptr::{read_volatile, write_volatile};
+
+use aya_ebpf::{cty::c_void, programs::SockAddrContext};
+use router_common::net::{Addr, Be16};
+
+/// A connect context of either family.
+pub(crate) trait Destination {
+    /// The context itself.
+    fn context(&self) -> &SockAddrContext;
+    /// Where the program wants to connect to.
+    fn addr(&self) -> Addr;
+    /// Makes the socket connect to `addr` instead; false when its family cannot.
+    fn set_addr(&self, addr: &Addr) -> bool;
+
+    /// The port the program wants to connect to.
+    #[inline(always)]
+    fn port(&self) -> Be16 {
+        // SAFETY: the context is valid for the program's run; so in all of this file. Volatile, because the
+        // verifier wants accesses of the declared width.
+        Be16(unsafe { read_volatile(&raw const (*self.context().sock_addr).user_port) } as u16)
+    }
+
+    /// Makes the socket connect to `port` instead.
+    #[inline(always)]
+    fn set_port(&self, port: Be16) {
+        unsafe { write_volatile(&raw mut (*self.context().sock_addr).user_port, u32::from(port.0)) };
+    }
+
+    /// True for TCP; other stream protocols (SCTP, MPTCP's own number) are left alone.
+    #[inline(always)]
+    fn is_tcp(&self) -> bool {
+        const IPPROTO_TCP: u32 = 6;
+        (unsafe { read_volatile(&raw const (*self.context().sock_addr).protocol) }) == IPPROTO_TCP
+    }
+
+    /// The socket, as the storage helper takes it.
+    #[inline(always)]
+    fn socket(&self) -> *mut c_void {
+        unsafe { (*self.context().sock_addr).__bindgen_anon_1.sk.cast() }
+    }
+}
+
+/// A context of `connect4`.
+pub(crate) struct V4<'c>(pub(crate) &'c SockAddrContext);
+
+impl Destination for V4<'_> {
+    #[inline(always)]
+    fn context(&self) -> &SockAddrContext {
+        self.0
+    }
+
+    #[inline(always)]
+    fn addr(&self) -> Addr {
+        Addr::from_be4(unsafe { read_volatile(&raw const (*self.0.sock_addr).user_ip4) })
+    }
+
+    #[inline(always)]
+    fn set_addr(&self, addr: &Addr) -> bool {
+        if !addr.is_v4() {
+            return false;
+        }
+        unsafe { write_volatile(&raw mut (*self.0.sock_addr).user_ip4, addr.be4()) };
+        true
+    }
+}
+
+/// A context of `connect6`. A v4-mapped destination reads as the IPv4 address's stored form, and an IPv4 endpoint is
+/// written v4-mapped, so dual-stack sockets need no case of their own.
+pub(crate) struct V6<'c>(pub(crate) &'c SockAddrContext);
+
+impl Destination for V6<'_> {
+    #[inline(always)]
+    fn context(&self) -> &SockAddrContext {
+        self.0
+    }
+
+    #[inline(always)]
+    fn addr(&self) -> Addr {
+        let words = unsafe { &raw const (*self.0.sock_addr).user_ip6 }.cast::<u32>();
+        unsafe {
+            Addr([
+                read_volatile(words),
+                read_volatile(words.add(1)),
+                read_volatile(words.add(2)),
+                read_volatile(words.add(3)),
+            ])
+        }
+    }
+
+    #[inline(always)]
+    fn set_addr(&self, addr: &Addr) -> bool {
+        let words = unsafe { &raw mut (*self.0.sock_addr).user_ip6 }.cast::<u32>();
+        unsafe {
+            write_volatile(words, addr.0[0]);
+            write_volatile(words.add(1), addr.0[1]);
+            write_volatile(words.add(2), addr.0[2]);
+            write_volatile(words.add(3), addr.0[3]);
+        }
+        true
+    }
+}
