@@ -36,7 +36,11 @@ pub(crate) fn service(addr: Addr, port: Be16) -> Option<Found> {
 pub(crate) fn route(found: Found) -> RouteWord {
     // One volatile load: everything else follows from this word, so a change is seen whole or not at all.
     let word = RouteWord(unsafe { read_volatile(&raw const (*found.service).route) });
-    if word.kind() == RouteKind::BySource as u8 { by_source(word) } else { word }
+    if word.kind() == RouteKind::BySource as u8 {
+        by_source(word)
+    } else {
+        word
+    }
 }
 
 #[inline(always)]
@@ -44,5 +48,7 @@ fn by_source(table: RouteWord) -> RouteWord {
     let class = source::class();
     // A class that this table does not know yet is an unknown caller: cell 0.
     let cell = if class < u32::from(table.len()) { class } else { 0 };
-    SLOTS.get(table.base() + cell).map_or(RouteWord::UNTOUCHED, |word| RouteWord(*word))
+    SLOTS
+        .get(table.base() + cell)
+        .map_or(RouteWord::UNTOUCHED, |word| RouteWord(*word))
 }

@@ -5,8 +5,14 @@
 //! is `router-common`.
 #![no_std]
 #![no_main]
-#![expect(internal_features, reason = "core has no read-modify-write atomics for this target; the intrinsic works")]
-#![allow(missing_docs, reason = "the attribute macros make undocumented items of documented functions")]
+#![expect(
+    internal_features,
+    reason = "core has no read-modify-write atomics for this target; the intrinsic works"
+)]
+#![allow(
+    missing_docs,
+    reason = "the attribute macros make undocumented items of documented functions"
+)]
 #![feature(core_intrinsics)]
 
 mod hooks;

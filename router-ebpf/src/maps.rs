@@ -85,7 +85,11 @@ unsafe fn storage(
 ) -> Option<&'static mut Connection> {
     // aya's own method takes a `sock_addr` context only; the helper takes any hook's socket.
     let map = (&raw const CONNECTIONS).cast_mut().cast();
-    unsafe { bpf_sk_storage_get(map, socket, initial.cast(), flags).cast::<Connection>().as_mut() }
+    unsafe {
+        bpf_sk_storage_get(map, socket, initial.cast(), flags)
+            .cast::<Connection>()
+            .as_mut()
+    }
 }
 
 /// Adds to a shared counter and returns its value from before.

@@ -1,8 +1,11 @@
-//! Reading and writing the addresses of a `connect` context: the only pointer arithmetic on contexts.
+//! Reading and writing the addresses of contexts: the only pointer arithmetic on them.
 
 use core::ptr::{read_volatile, write_volatile};
 
-use aya_ebpf::{cty::c_void, programs::SockAddrContext};
+use aya_ebpf::{
+    cty::c_void,
+    programs::{SockAddrContext, SockOpsContext},
+};
 use router_common::net::{Addr, Be16};
 
 /// A connect context of either family.
@@ -78,15 +81,7 @@ impl Destination for V6<'_> {
 
     #[inline(always)]
     fn addr(&self) -> Addr {
-        let words = unsafe { &raw const (*self.0.sock_addr).user_ip6 }.cast::<u32>();
-        unsafe {
-            Addr([
-                read_volatile(words),
-                read_volatile(words.add(1)),
-                read_volatile(words.add(2)),
-                read_volatile(words.add(3)),
-            ])
-        }
+        unsafe { words((&raw const (*self.0.sock_addr).user_ip6).cast()) }
     }
 
     #[inline(always)]
@@ -99,5 +94,56 @@ impl Destination for V6<'_> {
             write_volatile(words.add(3), addr.0[3]);
         }
         true
+    }
+}
+
+/// Both ends of a connection, as `sock_ops` shows them.
+pub(crate) struct Ends {
+    pub(crate) local: Addr,
+    pub(crate) remote: Addr,
+    pub(crate) local_port: Be16,
+    pub(crate) remote_port: Be16,
+}
+
+/// Reads both ends, from the IPv4 fields or the IPv6 fields.
+///
+/// Both families are read before one is chosen, and volatile: otherwise LLVM chooses the address first and loads
+/// once, and the verifier refuses a context pointer that was computed.
+#[inline(always)]
+pub(crate) fn ends(ctx: &SockOpsContext, v4: bool) -> Ends {
+    let ops = ctx.ops;
+    // SAFETY: the context is valid for the program's run.
+    unsafe {
+        let (local4, remote4) = (
+            read_volatile(&raw const (*ops).local_ip4),
+            read_volatile(&raw const (*ops).remote_ip4),
+        );
+        let local6 = words((&raw const (*ops).local_ip6).cast());
+        let remote6 = words((&raw const (*ops).remote_ip6).cast());
+        Ends {
+            local: if v4 { Addr::from_be4(local4) } else { local6 },
+            remote: if v4 { Addr::from_be4(remote4) } else { remote6 },
+            // In host order.
+            local_port: Be16::from_port(read_volatile(&raw const (*ops).local_port) as u16),
+            // In network order, in the upper half.
+            remote_port: Be16((read_volatile(&raw const (*ops).remote_port) >> 16) as u16),
+        }
+    }
+}
+
+/// Four words of a context, each read on its own.
+///
+/// # Safety
+///
+/// `first` points to four readable words of a context.
+#[inline(always)]
+unsafe fn words(first: *const u32) -> Addr {
+    unsafe {
+        Addr([
+            read_volatile(first),
+            read_volatile(first.add(1)),
+            read_volatile(first.add(2)),
+            read_volatile(first.add(3)),
+        ])
     }
 }

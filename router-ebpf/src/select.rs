@@ -20,8 +20,14 @@ pub(crate) struct Choice {
 pub(crate) fn choose(table: RouteWord) -> Result<Choice, Reason> {
     let subset = SUBSETS.get_ptr_mut(slot(table)?).ok_or(Reason::Inconsistent)?;
     // SAFETY: the value lives as long as the map; it is immutable once named, but for the cursor.
-    let (first, count, balance, limit) =
-        unsafe { ((*subset).endpoints, (*subset).endpoint_count, (*subset).balance, (*subset).limit) };
+    let (first, count, balance, limit) = unsafe {
+        (
+            (*subset).endpoints,
+            (*subset).endpoint_count,
+            (*subset).balance,
+            (*subset).limit,
+        )
+    };
     if count == 0 {
         return Err(Reason::NoEndpoints);
     }
@@ -36,9 +42,13 @@ fn slot(table: RouteWord) -> Result<u32, Reason> {
     if table.is_empty() {
         return Err(Reason::NoWeight);
     }
-    let cursor = SLOTS.get_ptr_mut(table.base().wrapping_sub(TABLE_HEADER)).ok_or(Reason::Inconsistent)?;
+    let cursor = SLOTS
+        .get_ptr_mut(table.base().wrapping_sub(TABLE_HEADER))
+        .ok_or(Reason::Inconsistent)?;
     let turn = fetch_add(cursor, 1);
-    let cell = SLOTS.get(table.base() + slot_of(turn, table.len())).ok_or(Reason::Inconsistent)?;
+    let cell = SLOTS
+        .get(table.base() + slot_of(turn, table.len()))
+        .ok_or(Reason::Inconsistent)?;
     Ok(*cell as u32)
 }
 
@@ -60,12 +70,18 @@ fn position(subset: *mut Subset, first: u32, count: u32, balance: u32) -> u32 {
 /// Of two positions, the one whose endpoint has fewer open connections; the first when equal.
 #[inline(always)]
 fn less_busy(first: u32, a: u32, b: u32) -> u32 {
-    if open_connections(first + b) < open_connections(first + a) { b } else { a }
+    if open_connections(first + b) < open_connections(first + a) {
+        b
+    } else {
+        a
+    }
 }
 
 #[inline(always)]
 fn open_connections(index: u32) -> u64 {
-    let state = ENDPOINTS.get(index).and_then(|endpoint| ENDPOINT_STATES.get(endpoint.id));
+    let state = ENDPOINTS
+        .get(index)
+        .and_then(|endpoint| ENDPOINT_STATES.get(endpoint.id));
     state.map_or(u64::MAX, |state| state.active)
 }
 

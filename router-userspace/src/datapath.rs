@@ -4,4 +4,16 @@
 //! [`state::State`] and becomes a [`plan::Plan`] (pure), and [`reconcile`] applies the plan to a
 //! [`store::MapStore`]. Nothing here knows the proxy, HTTP or the configuration's text.
 
+mod bpf;
+mod enforcement;
+mod grace;
+mod kernel;
+mod log;
+mod mapped;
+mod maps;
 pub mod store;
+
+pub use enforcement::{KernelEnforcement, UpstreamIds};
+pub use kernel::{Hook, HookState, Kernel, KernelConfig, KernelError, heartbeat, hooks, uninstall};
+pub use log::KernelLog;
+pub use maps::{KernelMaps, Maps};

@@ -5,8 +5,8 @@ use aya_log_ebpf::debug;
 use core::ptr::read_volatile;
 use router_common::{
     connection::{
-        Connection, Origin, STATE_IDLE, STATE_OWN, STATE_OWN_REFUSED, STATE_OWN_ROUTED, STATE_PROXIED, STATE_ROUTED,
-        Tuple,
+        Connection, Origin, STATE_IDLE, STATE_OWN, STATE_OWN_REFUSED, STATE_OWN_ROUTED, STATE_PROXIED,
+        STATE_ROUTED, Tuple,
     },
     net::Addr,
     reason::Reason,
@@ -121,14 +121,29 @@ fn to_endpoint(destination: &impl Destination, table: RouteWord) -> Result<(), R
 #[inline(always)]
 fn to_proxy(destination: &impl Destination, found: Found, settings: &Settings) -> Result<(), Reason> {
     let (addr, port) = (destination.addr(), destination.port());
-    let proxy = if addr.is_v4() { settings.proxy_v4 } else { settings.proxy_v6 };
+    let proxy = if addr.is_v4() {
+        settings.proxy_v4
+    } else {
+        settings.proxy_v6
+    };
     if proxy == (Addr([0; 4])) {
         return Err(Reason::FamilyMismatch);
     }
     let mut fresh = Connection {
         state: STATE_PROXIED,
-        origin: Origin { addr, port, pad: 0, service: found.index, cgroup: source::cgroup() },
-        tuple: Tuple { client: Addr([0; 4]), proxy, client_port: IDLE.tuple.client_port, proxy_port: settings.proxy_port },
+        origin: Origin {
+            addr,
+            port,
+            pad: 0,
+            service: found.index,
+            cgroup: source::cgroup(),
+        },
+        tuple: Tuple {
+            client: Addr([0; 4]),
+            proxy,
+            client_port: IDLE.tuple.client_port,
+            proxy_port: settings.proxy_port,
+        },
         ..IDLE
     };
     remember(destination, &mut fresh)?;
@@ -146,7 +161,13 @@ pub(crate) const IDLE: Connection = Connection {
     limit: 0,
     endpoint: 0,
     handed_over: 0,
-    origin: Origin { addr: Addr([0; 4]), port: router_common::net::Be16(0), pad: 0, service: 0, cgroup: 0 },
+    origin: Origin {
+        addr: Addr([0; 4]),
+        port: router_common::net::Be16(0),
+        pad: 0,
+        service: 0,
+        cgroup: 0,
+    },
     tuple: Tuple {
         client: Addr([0; 4]),
         proxy: Addr([0; 4]),

@@ -11,14 +11,13 @@ use aya_ebpf::{
 };
 use router_common::{
     connection::{Connection, STATE_ACCEPTED, STATE_PROXIED, Tuple},
-    net::{Addr, Be16},
     reason::Reason,
 };
 
 use crate::{
     hooks::connect::IDLE,
     maps::{HANDOVERS, SETTINGS, connection, connection_or},
-    verdict,
+    rewrite, verdict,
 };
 
 const AF_INET: u32 = 2;
@@ -39,14 +38,16 @@ pub(crate) fn handover(ctx: &SockOpsContext) -> u32 {
 fn leave(ctx: &SockOpsContext) {
     let Some(socket) = socket(ctx) else { return };
     // SAFETY: the socket of the context, checked for null as the verifier asks.
-    let Some(connection) = (unsafe { connection(socket) }) else { return };
+    let Some(connection) = (unsafe { connection(socket) }) else {
+        return;
+    };
     if connection.state != STATE_PROXIED {
         return;
     }
     // A dual-stack socket on its way to an IPv4 address has its IPv4 fields filled at this moment, not the others.
-    let v4 = connection.tuple.proxy.is_v4();
-    connection.tuple.client = if v4 { Addr::from_be4(ctx.local_ip4()) } else { Addr(ctx.local_ip6()) };
-    connection.tuple.client_port = Be16::from_port(ctx.local_port() as u16);
+    let client = rewrite::ends(ctx, connection.tuple.proxy.is_v4());
+    connection.tuple.client = client.local;
+    connection.tuple.client_port = client.local_port;
     let (tuple, origin) = (connection.tuple, connection.origin);
     if HANDOVERS.insert(&tuple, &origin, 0).is_ok() {
         connection.handed_over = 1;
@@ -59,39 +60,36 @@ fn leave(ctx: &SockOpsContext) {
 #[inline(always)]
 fn arrive(ctx: &SockOpsContext) {
     let Some(settings) = SETTINGS.get(0) else { return };
-    let proxy_port = Be16::from_port(ctx.local_port() as u16);
-    if proxy_port != settings.proxy_port {
+    let ends = rewrite::ends(ctx, ctx.family() == AF_INET);
+    if ends.local_port != settings.proxy_port {
         return;
     }
     let tuple = Tuple {
-        client: remote(ctx),
-        proxy: local(ctx),
-        // The kernel gives it in network order, in the upper half.
-        client_port: Be16((ctx.remote_port() >> 16) as u16),
-        proxy_port,
+        client: ends.remote,
+        proxy: ends.local,
+        client_port: ends.remote_port,
+        proxy_port: ends.local_port,
     };
-    let Some(origin) = (unsafe { HANDOVERS.get(&tuple) }) else { return };
-    let mut accepted = Connection { state: STATE_ACCEPTED, origin: *origin, ..IDLE };
+    let Some(origin) = (unsafe { HANDOVERS.get(&tuple) }) else {
+        return;
+    };
+    let mut accepted = Connection {
+        state: STATE_ACCEPTED,
+        origin: *origin,
+        ..IDLE
+    };
     let Some(socket) = socket(ctx) else { return };
     // Without memory the proxy finds no origin and closes the connection.
     let _ = unsafe { connection_or(socket, &mut accepted) };
     let _ = HANDOVERS.remove(&tuple);
 }
 
-
-
-#[inline(always)]
-fn local(ctx: &SockOpsContext) -> Addr {
-    if ctx.family() == AF_INET { Addr::from_be4(ctx.local_ip4()) } else { Addr(ctx.local_ip6()) }
-}
-
-#[inline(always)]
-fn remote(ctx: &SockOpsContext) -> Addr {
-    if ctx.family() == AF_INET { Addr::from_be4(ctx.remote_ip4()) } else { Addr(ctx.remote_ip6()) }
-}
-
 #[inline(always)]
 fn socket(ctx: &SockOpsContext) -> Option<*mut c_void> {
     let socket = unsafe { (*ctx.ops).__bindgen_anon_2.sk };
-    if socket.is_null() { None } else { Some(socket.cast()) }
+    if socket.is_null() {
+        None
+    } else {
+        Some(socket.cast())
+    }
 }

@@ -1,9 +1,7 @@
 //! `sock_release`: whatever a socket holds is given back when it is closed, however its process ended.
 
 use aya_ebpf::{cty::c_void, programs::SockContext};
-use router_common::connection::{
-    Connection, STATE_IDLE, STATE_OWN_ROUTED, STATE_PROXIED, STATE_ROUTED,
-};
+use router_common::connection::{Connection, STATE_IDLE, STATE_OWN_ROUTED, STATE_PROXIED, STATE_ROUTED};
 
 use crate::{
     limit,

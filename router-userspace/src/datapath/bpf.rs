@@ -73,8 +73,12 @@ pub(super) fn link_update(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::
         flags: u32,
         old_prog_fd: u32,
     }
-    let attr =
-        Attr { link_fd: link.as_raw_fd(), new_prog_fd: program.as_raw_fd(), flags: 0, old_prog_fd: 0 };
+    let attr = Attr {
+        link_fd: link.as_raw_fd(),
+        new_prog_fd: program.as_raw_fd(),
+        flags: 0,
+        old_prog_fd: 0,
+    };
     bpf(LINK_UPDATE, attr).map(drop)
 }
 
@@ -94,19 +98,37 @@ pub(super) fn link_state(link: BorrowedFd<'_>) -> io::Result<LinkState> {
     }
     let mut info = Info::default();
     info_by_fd(link, &raw mut info)?;
-    Ok(LinkState { program: info.program, cgroup: info.cgroup })
+    Ok(LinkState {
+        program: info.program,
+        cgroup: info.cgroup,
+    })
 }
 
 /// Gives an object a name in bpffs, under which it outlives this process.
 pub(super) fn pin(object: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
     let path = c_path(path)?;
-    bpf(OBJ_PIN, ObjAttr { pathname: path.as_ptr() as u64, bpf_fd: object.as_raw_fd(), file_flags: 0 }).map(drop)
+    bpf(
+        OBJ_PIN,
+        ObjAttr {
+            pathname: path.as_ptr() as u64,
+            bpf_fd: object.as_raw_fd(),
+            file_flags: 0,
+        },
+    )
+    .map(drop)
 }
 
 /// Opens a pinned object.
 pub(super) fn open_pinned(path: &Path) -> io::Result<OwnedFd> {
     let path = c_path(path)?;
-    new_fd(bpf(OBJ_GET, ObjAttr { pathname: path.as_ptr() as u64, bpf_fd: 0, file_flags: 0 })?)
+    new_fd(bpf(
+        OBJ_GET,
+        ObjAttr {
+            pathname: path.as_ptr() as u64,
+            bpf_fd: 0,
+            file_flags: 0,
+        },
+    )?)
 }
 
 #[repr(C)]
@@ -117,7 +139,10 @@ struct ObjAttr {
 }
 
 /// Reads a map element; `None` when there is none.
-pub(super) fn lookup<K: aya::Pod, V: aya::Pod + Default>(map: BorrowedFd<'_>, key: &K) -> io::Result<Option<V>> {
+pub(super) fn lookup<K: aya::Pod, V: aya::Pod + Default>(
+    map: BorrowedFd<'_>,
+    key: &K,
+) -> io::Result<Option<V>> {
     let mut value = V::default();
     let attr = ElemAttr {
         map_fd: map.as_raw_fd() as u32,
@@ -147,20 +172,28 @@ pub(super) fn update<K: aya::Pod, V: aya::Pod>(map: BorrowedFd<'_>, key: &K, val
 
 /// Removes a map element; that it is not there is no error.
 pub(super) fn delete<K: aya::Pod>(map: BorrowedFd<'_>, key: &K) -> io::Result<()> {
-    let attr =
-        ElemAttr { map_fd: map.as_raw_fd() as u32, pad: 0, key: (&raw const *key) as u64, value: 0, flags: 0 };
+    let attr = ElemAttr {
+        map_fd: map.as_raw_fd() as u32,
+        pad: 0,
+        key: (&raw const *key) as u64,
+        value: 0,
+        flags: 0,
+    };
     match bpf(MAP_DELETE_ELEM, attr) {
         Err(error) if error.raw_os_error() != Some(libc::ENOENT) => Err(error),
         _ => Ok(()),
     }
 }
 
-/// Every key and value of a hash map that nobody else writes meanwhile.
-pub(super) fn entries<K: aya::Pod + Default, V: aya::Pod + Default>(map: BorrowedFd<'_>) -> io::Result<Vec<(K, V)>> {
+/// Every key and value of a hash map that nobody else writes meanwhile. `blank` is any key.
+pub(super) fn entries<K: aya::Pod, V: aya::Pod + Default>(
+    map: BorrowedFd<'_>,
+    blank: K,
+) -> io::Result<Vec<(K, V)>> {
     let mut found = Vec::new();
     let mut previous: Option<K> = None;
     loop {
-        let mut next = K::default();
+        let mut next = blank;
         let attr = ElemAttr {
             map_fd: map.as_raw_fd() as u32,
             pad: 0,
@@ -197,7 +230,11 @@ fn info_by_fd<T>(object: BorrowedFd<'_>, info: *mut T) -> io::Result<()> {
         info_len: u32,
         info: u64,
     }
-    let attr = Attr { bpf_fd: object.as_raw_fd(), info_len: size_of::<T>() as u32, info: info as u64 };
+    let attr = Attr {
+        bpf_fd: object.as_raw_fd(),
+        info_len: size_of::<T>() as u32,
+        info: info as u64,
+    };
     bpf(OBJ_GET_INFO_BY_FD, attr).map(drop)
 }
 
@@ -205,7 +242,11 @@ fn bpf<T>(command: libc::c_long, mut attr: T) -> io::Result<libc::c_long> {
     // SAFETY: `attr` is the part of `union bpf_attr` that the command reads, zero-initialised beyond what is set, and
     // every pointer in it is valid for the call; the kernel checks the size.
     let result = unsafe { libc::syscall(libc::SYS_bpf, command, &raw mut attr, size_of::<T>()) };
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(result)
+    }
 }
 
 fn new_fd(result: libc::c_long) -> io::Result<OwnedFd> {

@@ -51,7 +51,12 @@ impl<T: Pod> Mapped<T> {
             )
         };
         match NonNull::new(address.cast()) {
-            Some(base) if address != libc::MAP_FAILED => Ok(Self { base, entries, bytes, _type: PhantomData }),
+            Some(base) if address != libc::MAP_FAILED => Ok(Self {
+                base,
+                entries,
+                bytes,
+                _type: PhantomData,
+            }),
             _ => Err(io::Error::last_os_error()),
         }
     }
@@ -67,7 +72,10 @@ impl<T: Pod> Mapped<T> {
     ///
     /// When `index` or `word` is out of range: ids come from allocators that know the range.
     pub(super) fn word(&self, index: u32, word: usize) -> &AtomicU64 {
-        assert!(index < self.entries && word < Self::WORDS, "entry {index} word {word} is outside the array");
+        assert!(
+            index < self.entries && word < Self::WORDS,
+            "entry {index} word {word} is outside the array"
+        );
         // SAFETY: inside the mapping by the assertion, aligned because entries are whole words, and only ever
         // accessed atomically.
         unsafe { self.base.add(index as usize * Self::WORDS + word).as_ref() }
@@ -88,10 +96,17 @@ impl<T: Pod> Mapped<T> {
     /// Writes entry `index` word by word.
     pub(super) fn set(&self, index: u32, value: &T) {
         for word in 0..Self::WORDS {
-            // SAFETY: within `value`, which is made of `WORDS` words without padding (`Pod`).
-            let bits = unsafe { (&raw const *value).cast::<u64>().add(word).read_unaligned() };
-            self.word(index, word).store(bits, Ordering::Release);
+            self.set_word(index, word, value);
         }
+    }
+
+    /// Writes one word of entry `index`, taken from `value`; the others stay.
+    pub(super) fn set_word(&self, index: u32, word: usize, value: &T) {
+        let target = self.word(index, word);
+        // SAFETY: `word` is below `WORDS` (asserted just now), and `value` is made of that many words without padding
+        // (`Pod`).
+        let bits = unsafe { (&raw const *value).cast::<u64>().add(word).read_unaligned() };
+        target.store(bits, Ordering::Release);
     }
 }
 

@@ -1,0 +1,315 @@
+//! The pinned maps, opened and mapped into memory, and the store that reconciliation writes through.
+
+use std::{
+    io,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    path::{Path, PathBuf},
+    sync::{Arc, atomic::Ordering},
+};
+
+use router_common::{
+    abi,
+    endpoint::{Endpoint, EndpointState},
+    limit::Limit,
+    net::{Addr, Be16},
+    reason::{Counters, Reason},
+    route::{RouteWord, Subset},
+    service::{FrontendKey, Service},
+    settings::Settings,
+    source::SourceEntry,
+};
+
+use super::{
+    bpf,
+    grace::GraceKeeper,
+    mapped::Mapped,
+    store::{Grace, MapStore, Result, StoreError},
+};
+
+/// Word of [`Settings`] that holds the heartbeat.
+const HEARTBEAT_WORD: usize = std::mem::offset_of!(Settings, heartbeat) / 8;
+
+/// Every map of the kernel half.
+#[derive(Debug)]
+pub struct Maps {
+    pub(super) frontends: OwnedFd,
+    pub(super) sources: OwnedFd,
+    pub(super) connections: OwnedFd,
+    pub(super) services: Mapped<Service>,
+    pub(super) slots: Mapped<u64>,
+    pub(super) subsets: Mapped<Subset>,
+    pub(super) endpoints: Mapped<Endpoint>,
+    pub(super) endpoint_states: Mapped<EndpointState>,
+    pub(super) limits: Mapped<Limit>,
+    pub(super) settings: Mapped<Settings>,
+    counters: Mapped<Counters>,
+}
+
+impl Maps {
+    /// Opens the pins in `dir`.
+    ///
+    /// # Errors
+    ///
+    /// The pin that could not be opened or mapped, and why.
+    pub fn open(dir: &Path) -> Result<Self, (PathBuf, io::Error)> {
+        let open = |name: &str| {
+            let path = dir.join(name);
+            bpf::open_pinned(&path).map_err(|error| (path, error))
+        };
+        Ok(Self {
+            frontends: open(abi::FRONTENDS)?,
+            sources: open(abi::SOURCES)?,
+            connections: open(abi::CONNECTIONS)?,
+            services: map(dir, abi::SERVICES, abi::MAX_SERVICES)?,
+            slots: map(dir, abi::SLOTS, abi::MAX_SLOT_CELLS)?,
+            subsets: map(dir, abi::SUBSETS, abi::MAX_SUBSETS)?,
+            endpoints: map(dir, abi::ENDPOINTS, abi::MAX_ENDPOINTS)?,
+            endpoint_states: map(dir, abi::ENDPOINT_STATES, abi::MAX_ENDPOINT_STATES)?,
+            limits: map(dir, abi::LIMITS, abi::MAX_LIMITS)?,
+            settings: map(dir, abi::SETTINGS, 1)?,
+            counters: map(dir, abi::COUNTERS, abi::COUNTER_SHARDS)?,
+        })
+    }
+
+    /// Connections per verdict since the maps were made. Reads memory only.
+    pub fn verdicts(&self) -> impl Iterator<Item = (Reason, u64)> {
+        Reason::ALL.iter().map(|&reason| {
+            let shard = |i| self.counters.word(i, reason as usize).load(Ordering::Relaxed);
+            (reason, (0..self.counters.len()).map(shard).sum())
+        })
+    }
+
+    pub(super) fn beat(&self, nanoseconds: u64) {
+        self.settings
+            .word(0, HEARTBEAT_WORD)
+            .store(nanoseconds, Ordering::Release);
+    }
+
+    pub(super) fn connections(&self) -> BorrowedFd<'_> {
+        self.connections.as_fd()
+    }
+}
+
+fn map<T: aya::Pod>(dir: &Path, name: &str, entries: u32) -> Result<Mapped<T>, (PathBuf, io::Error)> {
+    let path = dir.join(name);
+    bpf::open_pinned(&path)
+        .and_then(|fd| Mapped::new(fd.as_fd(), entries))
+        .map_err(|error| (path, error))
+}
+
+/// The kernel's maps as reconciliation writes them.
+#[derive(Debug)]
+pub struct KernelMaps {
+    maps: Arc<Maps>,
+    grace: GraceKeeper,
+}
+
+impl KernelMaps {
+    /// The sole writer of `maps`.
+    ///
+    /// # Errors
+    ///
+    /// The thread that waits for grace periods could not be started.
+    pub fn new(maps: Arc<Maps>) -> io::Result<Self> {
+        Ok(Self {
+            maps,
+            grace: GraceKeeper::start()?,
+        })
+    }
+}
+
+/// Index of a `u64` field in its entry.
+macro_rules! word {
+    ($type:ty, $field:ident) => {
+        std::mem::offset_of!($type, $field) / 8
+    };
+}
+
+fn within<T: aya::Pod>(map: &'static str, array: &Mapped<T>, base: u32, count: usize) -> Result<()> {
+    let end = u32::try_from(count)
+        .ok()
+        .and_then(|count| base.checked_add(count))
+        .unwrap_or(u32::MAX);
+    if end <= array.len() {
+        Ok(())
+    } else {
+        Err(StoreError::OutOfRange { map, index: end })
+    }
+}
+
+fn read<T: aya::Pod + Default>(array: &Mapped<T>, index: u32) -> T {
+    if index < array.len() {
+        array.get(index)
+    } else {
+        T::default()
+    }
+}
+
+fn refused(map: &'static str) -> impl FnOnce(io::Error) -> StoreError {
+    move |source| StoreError::Kernel { map, source }
+}
+
+impl MapStore for KernelMaps {
+    fn write_endpoints(&mut self, base: u32, endpoints: &[Endpoint]) -> Result<()> {
+        within(abi::ENDPOINTS, &self.maps.endpoints, base, endpoints.len())?;
+        (base..)
+            .zip(endpoints)
+            .for_each(|(index, endpoint)| self.maps.endpoints.set(index, endpoint));
+        Ok(())
+    }
+
+    fn write_subset(&mut self, index: u32, subset: &Subset) -> Result<()> {
+        within(abi::SUBSETS, &self.maps.subsets, index, 1)?;
+        self.maps.subsets.set(index, subset);
+        Ok(())
+    }
+
+    fn write_slots(&mut self, base: u32, cells: &[u64]) -> Result<()> {
+        within(abi::SLOTS, &self.maps.slots, base, cells.len())?;
+        (base..)
+            .zip(cells)
+            .for_each(|(index, cell)| self.maps.slots.set(index, cell));
+        Ok(())
+    }
+
+    fn write_limit(&mut self, id: u32, name: u64, max: u64) -> Result<()> {
+        within(abi::LIMITS, &self.maps.limits, id, 1)?;
+        self.maps
+            .limits
+            .word(id, word!(Limit, max))
+            .store(max, Ordering::Release);
+        self.maps
+            .limits
+            .word(id, word!(Limit, name))
+            .store(name, Ordering::Release);
+        Ok(())
+    }
+
+    fn clear_limit(&mut self, id: u32) -> Result<()> {
+        within(abi::LIMITS, &self.maps.limits, id, 1)?;
+        self.maps.limits.set(id, &Limit::default());
+        Ok(())
+    }
+
+    fn write_endpoint_state(&mut self, id: u32, addr: Addr, port: Be16) -> Result<()> {
+        within(abi::ENDPOINT_STATES, &self.maps.endpoint_states, id, 1)?;
+        // The counters are the kernel's: they are left out, and so is every word it may be adding to.
+        let named = EndpointState {
+            addr,
+            port,
+            ..EndpointState::default()
+        };
+        for word in word!(EndpointState, addr)..size_of::<EndpointState>() / 8 {
+            self.maps.endpoint_states.set_word(id, word, &named);
+        }
+        Ok(())
+    }
+
+    fn clear_endpoint_state(&mut self, id: u32) -> Result<()> {
+        within(abi::ENDPOINT_STATES, &self.maps.endpoint_states, id, 1)?;
+        self.maps.endpoint_states.set(id, &EndpointState::default());
+        Ok(())
+    }
+
+    fn create_service(&mut self, index: u32, name: u64, word: RouteWord) -> Result<()> {
+        within(abi::SERVICES, &self.maps.services, index, 1)?;
+        self.maps.services.set(
+            index,
+            &Service {
+                route: word.0,
+                name,
+                ..Service::default()
+            },
+        );
+        Ok(())
+    }
+
+    fn publish(&mut self, index: u32, word: RouteWord) -> Result<()> {
+        within(abi::SERVICES, &self.maps.services, index, 1)?;
+        self.maps
+            .services
+            .word(index, word!(Service, route))
+            .store(word.0, Ordering::Release);
+        Ok(())
+    }
+
+    fn forget_service(&mut self, index: u32) -> Result<()> {
+        within(abi::SERVICES, &self.maps.services, index, 1)?;
+        self.maps
+            .services
+            .word(index, word!(Service, name))
+            .store(0, Ordering::Release);
+        Ok(())
+    }
+
+    fn insert_frontend(&mut self, key: FrontendKey, service: u32) -> Result<()> {
+        bpf::update(self.maps.frontends.as_fd(), &key, &service).map_err(refused(abi::FRONTENDS))
+    }
+
+    fn remove_frontend(&mut self, key: FrontendKey) -> Result<()> {
+        bpf::delete(self.maps.frontends.as_fd(), &key).map_err(refused(abi::FRONTENDS))
+    }
+
+    fn insert_source(&mut self, cgroup: u64, class: u32) -> Result<()> {
+        let entry = SourceEntry { class, pad: 0 };
+        bpf::update(self.maps.sources.as_fd(), &cgroup, &entry).map_err(refused(abi::SOURCES))
+    }
+
+    fn remove_source(&mut self, cgroup: u64) -> Result<()> {
+        bpf::delete(self.maps.sources.as_fd(), &cgroup).map_err(refused(abi::SOURCES))
+    }
+
+    fn slot(&self, cell: u32) -> u64 {
+        read(&self.maps.slots, cell)
+    }
+
+    fn subset(&self, index: u32) -> Subset {
+        read(&self.maps.subsets, index)
+    }
+
+    fn endpoint(&self, index: u32) -> Endpoint {
+        read(&self.maps.endpoints, index)
+    }
+
+    fn service(&self, index: u32) -> Service {
+        read(&self.maps.services, index)
+    }
+
+    fn limit(&self, id: u32) -> Limit {
+        read(&self.maps.limits, id)
+    }
+
+    fn endpoint_state(&self, id: u32) -> EndpointState {
+        read(&self.maps.endpoint_states, id)
+    }
+
+    fn frontends(&self) -> Result<Vec<(FrontendKey, u32)>> {
+        bpf::entries(
+            self.maps.frontends.as_fd(),
+            FrontendKey::tcp(Addr::default(), Be16::default()),
+        )
+        .map_err(refused(abi::FRONTENDS))
+    }
+
+    fn sources(&self) -> Result<Vec<(u64, u32)>> {
+        let entries: Vec<(u64, SourceEntry)> =
+            bpf::entries(self.maps.sources.as_fd(), 0_u64).map_err(refused(abi::SOURCES))?;
+        Ok(entries
+            .into_iter()
+            .map(|(cgroup, entry)| (cgroup, entry.class))
+            .collect())
+    }
+
+    fn request_grace(&mut self) -> Result<Grace> {
+        Ok(self.grace.request())
+    }
+
+    fn completed_grace(&mut self) -> Grace {
+        self.grace.completed()
+    }
+
+    fn await_grace(&mut self, grace: Grace) -> Result<()> {
+        self.grace.wait(grace);
+        Ok(())
+    }
+}
