@@ -1,27 +1,68 @@
-//! The configuration in force, readable without a lock.
+//! The configuration in force and the outcome of the last reload, readable without a lock.
+//!
+//! It knows nothing of where a configuration comes from.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::SystemTime};
 
 use arc_swap::ArcSwap;
 use router_rules::Snapshot;
 
+use crate::finding::{Finding, Severity};
+
 /// The snapshot in force. Only [`control`](crate::control) publishes.
 #[derive(Debug, Default)]
-pub struct Live(ArcSwap<Snapshot>);
+pub struct Live {
+    snapshot: ArcSwap<Snapshot>,
+    reload: ArcSwap<Option<Reload>>,
+}
+
+/// The last time that the configuration was read.
+#[derive(Clone, Debug)]
+pub struct Reload {
+    /// When.
+    pub at: SystemTime,
+    /// What there is to say about it. With an error among them, the snapshot in force is an earlier one.
+    pub findings: Arc<[Finding]>,
+}
+
+impl Reload {
+    /// Number of findings of a severity.
+    pub fn count(&self, severity: Severity) -> usize {
+        self.findings.iter().filter(|f| f.severity == severity).count()
+    }
+
+    /// True when the configuration was put in force.
+    pub fn accepted(&self) -> bool {
+        self.count(Severity::Error) == 0
+    }
+}
 
 impl Live {
     /// Starts with `snapshot` in force.
     pub fn new(snapshot: Snapshot) -> Self {
-        Self(ArcSwap::from_pointee(snapshot))
+        Self {
+            snapshot: ArcSwap::from_pointee(snapshot),
+            reload: ArcSwap::default(),
+        }
     }
 
     /// The snapshot in force now. A request loads it once and keeps it.
     pub fn load(&self) -> Arc<Snapshot> {
-        self.0.load_full()
+        self.snapshot.load_full()
     }
 
     /// Puts `snapshot` in force for requests that begin from now on.
     pub fn publish(&self, snapshot: Arc<Snapshot>) {
-        self.0.store(snapshot);
+        self.snapshot.store(snapshot);
+    }
+
+    /// The last reload; none before the first.
+    pub fn last_reload(&self) -> Option<Reload> {
+        Option::clone(&self.reload.load())
+    }
+
+    /// Remembers the outcome of a reload.
+    pub fn report(&self, reload: Reload) {
+        self.reload.store(Arc::new(Some(reload)));
     }
 }

@@ -1,1 +1,186 @@
-//! Names and registration of every metric.
+//! Names and registration of every metric. What the kernel counts is read when metrics are asked for.
+//!
+//! | metric | kind | labels | meaning |
+//! |---|---|---|---|
+//! | `router_build_info` | info | version | the agent |
+//! | `router_generation` | gauge | | number of the configuration in force |
+//! | `router_config_errors` | gauge | | errors found when the configuration was last read |
+//! | `router_config_warnings` | gauge | | warnings found then |
+//! | `router_config_reloads_total` | counter | outcome | `accepted`, `rejected`, `unchanged` |
+//! | `router_services` | gauge | | service ports in force |
+//! | `router_endpoints` | gauge | | instances of all service ports |
+//! | `router_rules` | gauge | | rules in force, one for each port they apply to |
+//! | `router_workload_cgroups` | gauge | | cgroups of this node that belong to a known workload |
+//! | `router_kernel_connections_total` | counter | verdict | connections by the kernel's verdict |
+//! | `router_service_connections_total` | counter | service, port, outcome | `routed`, `proxied`, `refused` by the kernel |
+//! | `router_limit_max` | gauge | policy | connections that may be open at once |
+//! | `router_limit_active` | gauge | policy | connections that are open now |
+//! | `router_limit_refused_total` | counter | policy | connections refused by the limit |
+//! | `router_endpoint_active` | gauge | address | open connections of endpoints that ever had one |
+//! | `router_endpoint_connections_total` | counter | address | connections of endpoints that ever had one |
+//! | `router_hook_attached` | gauge | hook, program | 1 when the kernel runs the program |
+//! | `router_reconcile_operations_total` | counter | | changes written to maps |
+//! | `router_reconcile_failures_total` | counter | | attempts that failed; each is repeated |
+//! | `router_reconcile_duration_seconds` | histogram | | time to bring the maps in step |
+
+use std::sync::{Arc, atomic::AtomicU64};
+
+use prometheus_client::{
+    encoding::{EncodeLabelSet, EncodeLabelValue},
+    metrics::{
+        counter::Counter,
+        family::Family,
+        gauge::Gauge,
+        histogram::{Histogram, exponential_buckets},
+        info::Info,
+    },
+    registry::Registry,
+};
+
+use crate::{live::Live, observe::Observed};
+
+mod kernel;
+mod snapshot;
+
+/// Every metric of an agent.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    /// What control counts.
+    pub control: ControlMetrics,
+}
+
+/// What control counts.
+#[derive(Clone, Debug)]
+pub struct ControlMetrics {
+    /// Readings of the configuration.
+    pub reloads: Family<ReloadLabels, Counter>,
+    /// Cgroups that belong to a known workload.
+    pub workload_cgroups: Gauge<u64, AtomicU64>,
+    /// Changes written to maps.
+    pub reconcile_operations: Counter,
+    /// Attempts that failed.
+    pub reconcile_failures: Counter,
+    /// Time to bring the maps in step, in seconds.
+    pub reconcile_duration: Histogram,
+}
+
+/// Label of a reading.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
+pub struct ReloadLabels {
+    /// What became of it.
+    pub outcome: ReloadOutcome,
+}
+
+/// What became of a reading of the configuration.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, EncodeLabelValue)]
+#[allow(non_camel_case_types, reason = "the variants' names are the labels' values")]
+pub enum ReloadOutcome {
+    /// It was put in force.
+    accepted,
+    /// It has errors.
+    rejected,
+    /// It is what is in force.
+    unchanged,
+}
+
+impl Metrics {
+    /// Registers everything.
+    pub fn new(live: Arc<Live>, observed: Option<Arc<dyn Observed>>) -> Self {
+        let mut registry = Registry::with_prefix("router");
+        let version = [("version", env!("CARGO_PKG_VERSION"))];
+        registry.register("build", "The agent", Info::new(version));
+        registry.register_collector(Box::new(snapshot::SnapshotCollector::new(live.clone())));
+        if let Some(observed) = observed {
+            registry.register_collector(Box::new(kernel::KernelCollector::new(live, observed)));
+        }
+        let control = ControlMetrics::register(&mut registry);
+        Self { registry, control }
+    }
+
+    /// Registers more, by those who count it.
+    pub fn registry(&mut self) -> &mut Registry {
+        &mut self.registry
+    }
+
+    /// Every metric in the OpenMetrics text format.
+    pub fn encode(&self) -> String {
+        let mut text = String::new();
+        // Writing to a string does not fail.
+        let _ = prometheus_client::encoding::text::encode(&mut text, &self.registry);
+        text
+    }
+}
+
+impl ControlMetrics {
+    fn register(registry: &mut Registry) -> Self {
+        let new = Self {
+            reloads: Family::default(),
+            workload_cgroups: Gauge::default(),
+            reconcile_operations: Counter::default(),
+            reconcile_failures: Counter::default(),
+            // 100 µs to 3.3 s.
+            reconcile_duration: Histogram::new(exponential_buckets(0.0001, 2.0, 16)),
+        };
+        let Self {
+            reloads,
+            workload_cgroups,
+            reconcile_operations,
+            reconcile_failures,
+            reconcile_duration,
+        } = new.clone();
+        registry.register(
+            "config_reloads",
+            "Readings of the configuration by outcome",
+            reloads,
+        );
+        registry.register(
+            "workload_cgroups",
+            "Cgroups that belong to a known workload",
+            workload_cgroups,
+        );
+        registry.register(
+            "reconcile_operations",
+            "Changes written to maps",
+            reconcile_operations,
+        );
+        registry.register(
+            "reconcile_failures",
+            "Attempts to change maps that failed",
+            reconcile_failures,
+        );
+        registry.register(
+            "reconcile_duration_seconds",
+            "Time to bring the maps in step",
+            reconcile_duration,
+        );
+        new
+    }
+
+    /// Counts a reading.
+    pub fn reloaded(&self, outcome: ReloadOutcome) {
+        self.reloads.get_or_create(&ReloadLabels { outcome }).inc();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_as_documented() {
+        let metrics = Metrics::new(Arc::new(Live::default()), None);
+        metrics.control.reloaded(ReloadOutcome::accepted);
+        let text = metrics.encode();
+        for line in [
+            "router_generation 0",
+            "router_config_errors 0",
+            "router_config_reloads_total{outcome=\"accepted\"} 1",
+            "router_reconcile_operations_total 0",
+            "router_services 0",
+            concat!("router_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1"),
+        ] {
+            assert!(text.lines().any(|l| l == line), "{line} is not in\n{text}");
+        }
+    }
+}

@@ -4,6 +4,14 @@
 
 use std::{net::IpAddr, sync::Arc};
 
+mod callers;
+mod mount;
+mod tree;
+
+pub use callers::NodeCallers;
+pub use mount::cgroup2_mount;
+pub use tree::{Index, MAX_CGROUPS, scan};
+
 /// How a workload is recognised on the node.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Identity {

@@ -1,0 +1,238 @@
+//! The answer of `/snapshot`: the compiled configuration.
+
+use std::net::SocketAddr;
+
+use router_rules::{
+    Snapshot,
+    id::Origin,
+    policy::Policy,
+    snapshot::{Port, Rule, Subset},
+};
+use serde::{Deserialize, Serialize};
+
+use super::{EndpointDump, LimitDump};
+
+/// The compiled configuration in force.
+#[derive(Serialize, Deserialize, Clone, PartialEq, Debug)]
+#[serde(rename_all = "camelCase")]
+pub struct SnapshotDump {
+    /// Its number.
+    pub generation: u64,
+    /// Service ports with their rules in order.
+    pub ports: Vec<PortDump>,
+    /// Policies.
+    pub policies: Vec<PolicyDump>,
+    /// Callers.
+    pub workloads: Vec<WorkloadDump>,
+}
+
+/// A service port.
+#[derive(Serialize, Deserialize, Clone, PartialEq, Debug)]
+#[serde(rename_all = "camelCase")]
+pub struct PortDump {
+    /// The service's name.
+    pub service: String,
+    /// Port that clients connect to.
+    pub port: u16,
+    /// What is spoken on it.
+    pub protocol: String,
+    /// What routes it: `kernel` or `proxy`.
+    pub routed_by: String,
+    /// Addresses at which it is reached.
+    pub frontends: Vec<SocketAddr>,
+    /// Rules in the order of evaluation.
+    pub rules: Vec<RuleDump>,
+    /// Where connections and requests go that no rule matches.
+    pub unrouted: SubsetDump,
+}
+
+/// A rule.
+#[derive(Serialize, Deserialize, Clone, PartialEq, Debug)]
+#[serde(rename_all = "camelCase")]
+pub struct RuleDump {
+    /// Kind and name.
+    pub rule: String,
+    /// File it was written in.
+    pub file: String,
+    /// Its first line.
+    pub line: u32,
+    /// Larger is tried first.
+    pub precedence: i32,
+    /// Time for the whole request, in milliseconds.
+    pub timeout_ms: u64,
+    /// Where it sends.
+    pub targets: Vec<TargetDump>,
+}
+
+/// A destination of a rule.
+#[derive(Serialize, Deserialize, Clone, PartialEq, Debug)]
+#[serde(rename_all = "camelCase")]
+pub struct TargetDump {
+    /// Weight as written.
+    pub weight: u32,
+    /// The instances.
+    pub subset: SubsetDump,
+}
+
+/// Instances with given labels.
+#[derive(Serialize, Deserialize, Clone, PartialEq, Debug)]
+#[serde(rename_all = "camelCase")]
+pub struct SubsetDump {
+    /// The service's name.
+    pub service: String,
+    /// Its port.
+    pub port: u16,
+    /// Labels that instances carry.
+    pub labels: String,
+    /// How an endpoint is picked.
+    pub load_balancing: String,
+    /// Kind and name of the policy in force.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub policy: Option<String>,
+    /// The instances.
+    pub endpoints: Vec<EndpointDump>,
+}
+
+/// A policy.
+#[derive(Serialize, Deserialize, Clone, PartialEq, Debug)]
+#[serde(rename_all = "camelCase")]
+pub struct PolicyDump {
+    /// Kind and name.
+    pub policy: String,
+    /// File it was written in.
+    pub file: String,
+    /// Its first line.
+    pub line: u32,
+    /// The service it is for.
+    pub service: String,
+    /// Labels that a rule must route to explicitly for it to apply.
+    pub labels: String,
+    /// How an endpoint is picked.
+    pub load_balancing: String,
+    /// Connections that may be open at once.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub max_connections: Option<u32>,
+    /// The limit's use, where it is known.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub limit: Option<LimitDump>,
+}
+
+/// A caller.
+#[derive(Serialize, Deserialize, Clone, PartialEq, Debug)]
+#[serde(rename_all = "camelCase")]
+pub struct WorkloadDump {
+    /// `namespace/name`.
+    pub workload: String,
+    /// Its labels.
+    pub labels: String,
+    /// Services it is an instance of.
+    pub services: Vec<String>,
+}
+
+impl SnapshotDump {
+    /// Dumps a snapshot.
+    pub fn new(snapshot: &Snapshot) -> Self {
+        let workload = |w: &router_rules::source::Workload| WorkloadDump {
+            workload: w.name.to_string(),
+            labels: w.labels.to_string(),
+            services: w.services.iter().map(ToString::to_string).collect(),
+        };
+        Self {
+            generation: snapshot.generation(),
+            ports: snapshot
+                .ports()
+                .iter()
+                .map(|p| PortDump::new(snapshot, p))
+                .collect(),
+            policies: snapshot
+                .policies()
+                .iter()
+                .map(|p| PolicyDump::new(p, None))
+                .collect(),
+            workloads: snapshot.workloads().iter().map(workload).collect(),
+        }
+    }
+}
+
+/// What routes a port: `proxy` or `kernel`.
+pub(crate) fn routed_by(port: &Port) -> &'static str {
+    if port.needs_proxy() { "proxy" } else { "kernel" }
+}
+
+impl PortDump {
+    fn new(snapshot: &Snapshot, port: &Port) -> Self {
+        Self {
+            service: port.service().to_string(),
+            port: port.number(),
+            protocol: port.protocol().name().to_owned(),
+            routed_by: routed_by(port).to_owned(),
+            frontends: port.frontends().to_vec(),
+            rules: port
+                .rules()
+                .iter()
+                .map(|&id| RuleDump::new(snapshot, snapshot.rule(id)))
+                .collect(),
+            unrouted: SubsetDump::new(snapshot, snapshot.subset(port.unrouted())),
+        }
+    }
+}
+
+impl RuleDump {
+    fn new(snapshot: &Snapshot, rule: &Rule) -> Self {
+        let Origin { object, file, line } = rule.origin();
+        let target = |&(subset, weight): &_| TargetDump {
+            weight,
+            subset: SubsetDump::new(snapshot, snapshot.subset(subset)),
+        };
+        Self {
+            rule: object.to_string(),
+            file: file.to_string(),
+            line: *line,
+            precedence: rule.precedence(),
+            timeout_ms: milliseconds(rule.timeout()),
+            targets: rule.targets().iter().map(target).collect(),
+        }
+    }
+}
+
+/// Milliseconds of a duration; what does not fit is the largest number.
+pub(crate) fn milliseconds(duration: std::time::Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+impl SubsetDump {
+    fn new(snapshot: &Snapshot, subset: &Subset) -> Self {
+        let endpoint = |e: &router_rules::model::Endpoint| EndpointDump {
+            address: e.address,
+            workload: e.workload.as_deref().map(str::to_owned),
+            active: None,
+            connects: None,
+        };
+        Self {
+            service: subset.service().to_string(),
+            port: subset.port(),
+            labels: subset.labels().to_string(),
+            load_balancing: subset.load_balancing().name().to_owned(),
+            policy: subset
+                .policy()
+                .map(|id| snapshot.policy(id).origin.object.to_string()),
+            endpoints: subset.endpoints().iter().map(endpoint).collect(),
+        }
+    }
+}
+
+impl PolicyDump {
+    /// Dumps a policy with its limit's use.
+    pub fn new(policy: &Policy, limit: Option<LimitDump>) -> Self {
+        Self {
+            policy: policy.origin.object.to_string(),
+            file: policy.origin.file.to_string(),
+            line: policy.origin.line,
+            service: policy.destination.to_string(),
+            labels: policy.labels.to_string(),
+            load_balancing: policy.load_balancing.name().to_owned(),
+            max_connections: policy.max_connections,
+            limit,
+        }
+    }
+}

@@ -1,0 +1,316 @@
+//! Answers "where does this go, and why?" from a snapshot, by the code that routes, and from what the kernel holds.
+//!
+//! It serves the admin address and the offline command alike, and knows neither of them.
+
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use router_rules::{
+    Snapshot,
+    explain::{self, Outcome as RuleOutcome},
+    matcher::Request,
+    snapshot::{Port, Route, Subset},
+    source::ClassId,
+};
+
+use super::dump::{
+    Asked, Decision, EndpointDump, Explanation, KernelSide, KernelSubset, Outcome, PolicyDump, Step,
+    TargetOutcome,
+    snapshot::{milliseconds, routed_by},
+};
+use crate::observe::{Held, Observed, Routing};
+
+mod destination;
+mod words;
+
+pub use destination::{Destination, DestinationError};
+
+/// Header fields that a question may carry.
+pub const MAX_HEADERS: usize = 100;
+
+/// A question.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Question {
+    /// `namespace/name` of the calling workload; none: an unknown caller.
+    pub from: Option<String>,
+    /// Method; `GET` unless given.
+    pub method: Option<String>,
+    /// Header fields as `Name: value`.
+    pub headers: Vec<String>,
+    /// URL, or host and port.
+    pub destination: String,
+}
+
+/// Why a question has no answer.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum ExplainError {
+    /// The destination is none.
+    #[error(transparent)]
+    Destination(#[from] DestinationError),
+    /// The caller is not known.
+    #[error("no workload is called {name} ({hint})")]
+    UnknownCaller {
+        /// As asked.
+        name: String,
+        /// What there is instead.
+        hint: String,
+    },
+    /// The method is none.
+    #[error("{0:?} is no method (try GET)")]
+    Method(String),
+    /// A header field is none.
+    #[error("{0:?} is no header field (write Name: value)")]
+    Header(String),
+    /// There are too many header fields.
+    #[error("more than {MAX_HEADERS} header fields")]
+    TooManyHeaders,
+}
+
+/// Answers a question by `snapshot`. Use of limits and endpoints, and what the kernel holds, come from `observed`.
+///
+/// # Errors
+///
+/// The question names something that is not there, or makes no sense.
+pub fn explain(
+    snapshot: &Snapshot,
+    observed: Option<&dyn Observed>,
+    question: &Question,
+) -> Result<Explanation, ExplainError> {
+    let destination: Destination = question.destination.parse()?;
+    let from = question.from.as_deref().map(qualified);
+    let caller = from.as_deref().map(|name| known(snapshot, name)).transpose()?;
+    let namespace = from
+        .as_deref()
+        .and_then(|f| f.split_once('/'))
+        .map_or(DEFAULT_NAMESPACE, |(ns, _)| ns);
+    let port = destination.find(snapshot, namespace)?;
+    let class = snapshot.class_of(caller);
+    let parts = Parts::new(question, &destination, port)?;
+    let request = parts.request();
+    let route = match &request {
+        Some(request) => snapshot.route_http(port, class, request),
+        None => snapshot.route_tcp(port, class),
+    };
+    let frontend = destination.frontend(port);
+    let held = frontend.and_then(|f| observed?.held(f, class));
+    Ok(Explanation {
+        generation: snapshot.generation(),
+        asked: Asked {
+            from,
+            class: class.0,
+            method: request.is_some().then(|| parts.method.to_string()),
+            destination: question.destination.clone(),
+            headers: parts.shown_headers(),
+        },
+        service: port.service().to_string(),
+        port: port.number(),
+        protocol: port.protocol().name().to_owned(),
+        frontends: port.frontends().to_vec(),
+        routed_by: routed_by(port).to_owned(),
+        rules: steps(snapshot, port, class, request.as_ref()),
+        decision: decision(snapshot, observed, &route, request.is_some()),
+        kernel: held.as_ref().map(kernel_side),
+    })
+}
+
+/// Namespace of names that say none.
+const DEFAULT_NAMESPACE: &str = "default";
+
+fn qualified(name: &str) -> String {
+    if name.contains('/') {
+        name.to_owned()
+    } else {
+        format!("{DEFAULT_NAMESPACE}/{name}")
+    }
+}
+
+fn known(snapshot: &Snapshot, name: &str) -> Result<router_rules::source::WorkloadId, ExplainError> {
+    snapshot
+        .workload(name)
+        .ok_or_else(|| ExplainError::UnknownCaller {
+            name: name.to_owned(),
+            hint: words::did_you_mean(name, snapshot.workloads().iter().map(|w| &*w.name)),
+        })
+}
+
+/// The parts of a request, owned.
+struct Parts {
+    http: bool,
+    method: Method,
+    path: String,
+    scheme: String,
+    authority: String,
+    headers: HeaderMap,
+}
+
+impl Parts {
+    fn new(question: &Question, destination: &Destination, port: &Port) -> Result<Self, ExplainError> {
+        let method = question.method.as_deref().unwrap_or("GET");
+        let headers = headers(&question.headers)?;
+        let host = headers.get(http::header::HOST).and_then(|h| h.to_str().ok());
+        Ok(Self {
+            http: port.protocol().is_http(),
+            method: method
+                .parse()
+                .map_err(|_| ExplainError::Method(method.to_owned()))?,
+            path: destination.path.clone(),
+            scheme: destination.http_scheme().to_owned(),
+            authority: host.map_or_else(|| destination.authority(), str::to_owned),
+            headers,
+        })
+    }
+
+    fn request(&self) -> Option<Request<'_>> {
+        self.http.then_some(Request {
+            method: &self.method,
+            path: &self.path,
+            scheme: &self.scheme,
+            authority: &self.authority,
+            headers: &self.headers,
+        })
+    }
+
+    fn shown_headers(&self) -> Vec<(String, String)> {
+        let text = |v: &HeaderValue| String::from_utf8_lossy(v.as_bytes()).into_owned();
+        self.headers
+            .iter()
+            .map(|(name, value)| (name.to_string(), text(value)))
+            .collect()
+    }
+}
+
+fn headers(lines: &[String]) -> Result<HeaderMap, ExplainError> {
+    if lines.len() > MAX_HEADERS {
+        return Err(ExplainError::TooManyHeaders);
+    }
+    let mut headers = HeaderMap::new();
+    for line in lines {
+        let wrong = || ExplainError::Header(line.clone());
+        let (name, value) = line.split_once(':').ok_or_else(wrong)?;
+        let name: HeaderName = name.trim().parse().map_err(|_| wrong())?;
+        headers.append(name, value.trim().parse().map_err(|_| wrong())?);
+    }
+    Ok(headers)
+}
+
+fn steps(snapshot: &Snapshot, port: &Port, class: ClassId, request: Option<&Request<'_>>) -> Vec<Step> {
+    let step = |step: explain::Step| {
+        let rule = snapshot.rule(step.rule);
+        let origin = rule.origin();
+        let (outcome, reasons) = match step.outcome {
+            RuleOutcome::Matched => (Outcome::Matched, Vec::new()),
+            RuleOutcome::NotReached => (Outcome::NotReached, Vec::new()),
+            RuleOutcome::NotMatched(reasons) => (
+                Outcome::NotMatched,
+                reasons.iter().map(ToString::to_string).collect(),
+            ),
+        };
+        Step {
+            rule: origin.object.to_string(),
+            file: origin.file.to_string(),
+            line: origin.line,
+            precedence: rule.precedence(),
+            outcome,
+            reasons,
+        }
+    };
+    explain::explain(snapshot, port, class, request)
+        .into_iter()
+        .map(step)
+        .collect()
+}
+
+fn decision(snapshot: &Snapshot, observed: Option<&dyn Observed>, route: &Route<'_>, http: bool) -> Decision {
+    let rule = route.rule();
+    // The table that routes says the shares: apportionment may round what was written.
+    let share = |target: usize| match rule.map(|r| r.table().slots()) {
+        None => 100.0,
+        Some([]) => 0.0,
+        Some(slots) => {
+            let own = slots.iter().filter(|&&s| usize::from(s) == target).count();
+            own as f64 * 100.0 / slots.len() as f64
+        }
+    };
+    let targets = route.targets().enumerate();
+    Decision {
+        rule: rule.map(|r| r.origin().object.to_string()),
+        refusal: route
+            .pick(0)
+            .is_err()
+            .then(|| router_common::reason::Reason::NoWeight.name().to_owned()),
+        timeout_ms: (http && rule.is_some()).then(|| milliseconds(route.timeout())),
+        retries: rule
+            .filter(|_| http)
+            .and_then(|r| r.retries())
+            .map(words::retries),
+        faults: rule
+            .filter(|_| http)
+            .map(|r| words::faults(r.fault()))
+            .unwrap_or_default(),
+        targets: targets
+            .map(|(i, (subset, weight))| target(snapshot, observed, subset, (weight, share(i))))
+            .collect(),
+    }
+}
+
+fn target(
+    snapshot: &Snapshot,
+    observed: Option<&dyn Observed>,
+    subset: &Subset,
+    (weight, share): (u32, f64),
+) -> TargetOutcome {
+    let policy = subset.policy().map(|id| snapshot.policy(id));
+    let endpoint = |e: &router_rules::model::Endpoint| {
+        let in_use = observed.and_then(|o| o.endpoint(e.address));
+        EndpointDump {
+            address: e.address,
+            workload: e.workload.as_deref().map(str::to_owned),
+            active: in_use.map(|u| u.active),
+            connects: in_use.map(|u| u.connects),
+        }
+    };
+    let no_endpoints = router_common::reason::Reason::NoEndpoints.name();
+    TargetOutcome {
+        service: subset.service().to_string(),
+        port: subset.port(),
+        labels: subset.labels().to_string(),
+        weight,
+        share,
+        load_balancing: subset.load_balancing().name().to_owned(),
+        policy: policy.map(|p| {
+            let limit = p.max_connections.and_then(|_| observed?.limit(&p.origin.object));
+            PolicyDump::new(p, limit.map(Into::into))
+        }),
+        refusal: subset.endpoints().is_empty().then(|| no_endpoints.to_owned()),
+        endpoints: subset.endpoints().iter().map(endpoint).collect(),
+    }
+}
+
+fn kernel_side(held: &Held) -> KernelSide {
+    let refusal = match held.routing {
+        Routing::Refuse(reason) => Some(reason.map_or("unknown", |r| r.name()).to_owned()),
+        _ => None,
+    };
+    let subsets = held.subsets.iter().map(|subset| KernelSubset {
+        slots: subset.slots,
+        balance: subset.balance.to_owned(),
+        limit: subset.limit.map(Into::into),
+        endpoints: subset
+            .endpoints
+            .iter()
+            .map(|&(address, in_use)| EndpointDump {
+                address,
+                workload: None,
+                active: Some(in_use.active),
+                connects: Some(in_use.connects),
+            })
+            .collect(),
+    });
+    KernelSide {
+        routing: held.routing.name().to_owned(),
+        refusal,
+        cursor: held.cursor,
+        subsets: subsets.collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,56 @@
+//! Actions in words. It knows no formats.
+
+use router_rules::action::{Fault, Fraction, Retries};
+
+/// Names listed in a hint.
+const MAX_NAMED: usize = 5;
+/// Letters that may be wrong in a name that something else is suggested for.
+const MAX_TYPOS: usize = 2;
+
+/// `3 after the first attempt, each within 2s`
+pub(super) fn retries(retries: &Retries) -> String {
+    let within = retries
+        .per_try_timeout
+        .map(|t| format!(", each within {t:?}"))
+        .unwrap_or_default();
+    format!("{} after the first attempt{within}", retries.attempts)
+}
+
+/// `delay of 5s for 10 % of requests`
+pub(super) fn faults(fault: &Fault) -> Vec<String> {
+    let share = |fraction: Fraction| {
+        if fraction == Fraction::ALL {
+            "every request".to_owned()
+        } else {
+            format!("{} % of requests", fraction.percent())
+        }
+    };
+    let delay = fault
+        .delay
+        .map(|d| format!("delay of {:?} for {}", d.duration, share(d.fraction)));
+    let abort = fault
+        .abort
+        .map(|a| format!("abort with status {} for {}", a.status, share(a.fraction)));
+    delay.into_iter().chain(abort).collect()
+}
+
+/// `did you mean a?`, else `there are a, b, c and 4 more`.
+pub(super) fn did_you_mean<'n>(name: &str, known: impl Iterator<Item = &'n str>) -> String {
+    let mut known: Vec<_> = known.collect();
+    known.sort_unstable();
+    // By distance, not by likeness: names of one namespace share most of their letters.
+    let near = known
+        .iter()
+        .map(|k| (strsim::damerau_levenshtein(k, name), k))
+        .min();
+    match near {
+        None => "there is none".to_owned(),
+        Some((distance, near)) if distance <= MAX_TYPOS => format!("did you mean {near}?"),
+        Some(_) if known.len() <= MAX_NAMED => format!("there are {}", known.join(", ")),
+        Some(_) => format!(
+            "there are {} and {} more",
+            known[..MAX_NAMED].join(", "),
+            known.len() - MAX_NAMED
+        ),
+    }
+}

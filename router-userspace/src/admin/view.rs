@@ -1,0 +1,168 @@
+//! All that the admin address may look at, and how it becomes what it answers. It cannot change anything.
+
+use std::{path::PathBuf, sync::Arc};
+
+use router_rules::Snapshot;
+
+use super::dump::{
+    ConfigStatus, HookStatus, LimitStatus, MapDump, Problem, ServiceStatus, Status, VerdictCount,
+    snapshot::routed_by,
+};
+use crate::{
+    finding::{Finding, Severity},
+    live::Live,
+    metrics::Metrics,
+    observe::{Hook, MapContents, Observed},
+    readiness::Readiness,
+};
+
+/// What there is to see of an agent.
+#[derive(Clone)]
+pub struct View {
+    /// The configuration in force.
+    pub live: Arc<Live>,
+    /// The kernel half; none while it could not be loaded.
+    pub observed: Option<Arc<dyn Observed>>,
+    /// Whether it is ready.
+    pub readiness: Readiness,
+    /// Every metric.
+    pub metrics: Arc<Metrics>,
+    /// Directory of the configuration.
+    pub config: PathBuf,
+}
+
+impl View {
+    /// How the agent is.
+    pub fn status(&self) -> Status {
+        let snapshot = self.live.load();
+        let (hooks, hooks_error) = match self.observed.as_ref().map(|o| o.hooks()) {
+            Some(Ok(hooks)) => (hooks, None),
+            Some(Err(error)) => (Vec::new(), Some(error.to_string())),
+            None => (Vec::new(), Some("the kernel half is not loaded".to_owned())),
+        };
+        Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            waiting_for: self.readiness.blockers().into_iter().map(str::to_owned).collect(),
+            config: self.config_status(&snapshot),
+            hooks: hooks.into_iter().map(hook_status).collect(),
+            hooks_error,
+            services: self.services(&snapshot),
+            limits: self.limits(&snapshot),
+            verdicts: self.verdicts(),
+        }
+    }
+
+    /// Every map's contents.
+    ///
+    /// # Errors
+    ///
+    /// A map could not be read, or the kernel half is not loaded.
+    pub fn maps(&self) -> std::io::Result<Vec<MapDump>> {
+        let observed = self
+            .observed
+            .as_ref()
+            .ok_or_else(|| std::io::Error::other("the kernel half is not loaded"))?;
+        Ok(observed.maps()?.into_iter().map(map_dump).collect())
+    }
+
+    fn config_status(&self, snapshot: &Snapshot) -> ConfigStatus {
+        let reload = self.live.last_reload();
+        let read_at = reload.as_ref().and_then(|r| jiff::Timestamp::try_from(r.at).ok());
+        ConfigStatus {
+            directory: self.config.display().to_string(),
+            generation: snapshot.generation(),
+            read_at: read_at.map(|t| t.to_string()),
+            accepted: reload.as_ref().is_some_and(|r| r.accepted()),
+            findings: reload
+                .iter()
+                .flat_map(|r| r.findings.iter().map(problem))
+                .collect(),
+        }
+    }
+
+    fn services(&self, snapshot: &Snapshot) -> Vec<ServiceStatus> {
+        let status = |port: &router_rules::snapshot::Port| {
+            let counted = self
+                .observed
+                .as_ref()
+                .and_then(|o| o.service(port.service(), port.number()));
+            ServiceStatus {
+                service: port.service().to_string(),
+                port: port.number(),
+                protocol: port.protocol().name().to_owned(),
+                routed_by: routed_by(port).to_owned(),
+                rules: port.rules().len(),
+                endpoints: snapshot.subset(port.unrouted()).endpoints().len(),
+                routed: counted.map(|c| c.routed),
+                proxied: counted.map(|c| c.proxied),
+                refused: counted.map(|c| c.refused),
+            }
+        };
+        snapshot.ports().iter().map(status).collect()
+    }
+
+    fn limits(&self, snapshot: &Snapshot) -> Vec<LimitStatus> {
+        let status = |policy: &router_rules::policy::Policy| {
+            let limit = self
+                .observed
+                .as_ref()
+                .and_then(|o| o.limit(&policy.origin.object));
+            Some(LimitStatus {
+                policy: policy.origin.object.to_string(),
+                service: policy.destination.to_string(),
+                labels: policy.labels.to_string(),
+                max_connections: policy.max_connections?,
+                limit: limit.map(Into::into),
+            })
+        };
+        snapshot.policies().iter().filter_map(status).collect()
+    }
+
+    fn verdicts(&self) -> Vec<VerdictCount> {
+        let counts = self.observed.iter().flat_map(|o| o.verdicts());
+        let happened = counts.filter(|&(_, connections)| connections > 0);
+        happened
+            .map(|(verdict, connections)| VerdictCount {
+                verdict: verdict.name().to_owned(),
+                connections,
+            })
+            .collect()
+    }
+}
+
+fn hook_status(hook: Hook) -> HookStatus {
+    HookStatus {
+        attached: hook.attached(),
+        hook: hook.hook,
+        program: hook.program,
+        program_id: hook.program_id,
+        link_id: hook.link_id,
+    }
+}
+
+fn problem(finding: &Finding) -> Problem {
+    let severity = match finding.severity {
+        Severity::Error => "error",
+        Severity::Warning => "warning",
+    };
+    Problem {
+        severity: severity.to_owned(),
+        code: finding.code.to_owned(),
+        text: finding.to_string(),
+    }
+}
+
+fn map_dump(map: MapContents) -> MapDump {
+    let fields =
+        |fields: Vec<(&'static str, String)>| fields.into_iter().map(|(k, v)| (k.to_owned(), v)).collect();
+    MapDump {
+        map: map.map.to_owned(),
+        capacity: map.capacity,
+        entries: map
+            .entries
+            .into_iter()
+            .map(|e| (e.key, fields(e.fields)))
+            .collect(),
+    }
+}
