@@ -1,11 +1,15 @@
 //! Model → snapshot: orders rules, resolves targets to subsets, finds the policy of each subset.
 
-use std::collections::{BTreeSet, HashMap};
-use std::net::SocketAddr;
+use std::{
+    cmp::Reverse,
+    collections::{BTreeSet, HashMap},
+    net::SocketAddr,
+};
 
 use crate::{
     action::{DEFAULT_TIMEOUT, Target},
     id::ServiceName,
+    index::RuleIndex,
     labels::Labels,
     matcher::Conditions,
     model,
@@ -18,129 +22,143 @@ use crate::{
 /// Weight of the only target of what names no targets.
 const EVERY_INSTANCE_WEIGHT: u32 = 100;
 
+static NO_LABELS: Labels = Labels::new();
+
 /// Compiles a model.
 pub(crate) fn build(model: model::Model, generation: u64) -> Snapshot {
-    let conditions = source_conditions(&model.rules);
-    let source_ids = conditions.iter().cloned().zip((0..).map(SourceId)).collect();
+    let model::Model {
+        services,
+        workloads,
+        rules,
+        policies,
+    } = model;
+    let conditions: BTreeSet<&SourceMatch> = rules
+        .iter()
+        .flat_map(|rule| &rule.any_of)
+        .filter_map(|m| m.source.as_ref())
+        .filter(|source| !source.is_empty())
+        .collect();
+    let names = workloads.iter().map(|w| w.name.clone());
     let mut builder = Builder {
-        services: model.services.iter().map(|s| (&s.name, s)).collect(),
-        source_ids,
+        services: services.iter().map(|s| (&s.name, s)).collect(),
+        policies: policies_by_destination(&policies),
+        source_ids: conditions.iter().copied().zip((0..).map(SourceId)).collect(),
         subset_ids: HashMap::new(),
         snapshot: Snapshot {
             generation,
-            sources: Sources::new(conditions, &model.workloads),
-            policies: model.policies,
-            workload_by_name: model
-                .workloads
-                .iter()
-                .map(|w| w.name.clone())
-                .zip((0..).map(WorkloadId))
-                .collect(),
-            workloads: model.workloads,
+            sources: Sources::new(conditions.into_iter().cloned().collect(), &workloads),
+            workload_by_name: names.zip((0..).map(WorkloadId)).collect(),
             ..Snapshot::default()
         },
     };
-    let rules = ordered_by_destination(&model.rules);
-    for service in &model.services {
+    let rules = ordered_by_destination(&rules);
+    for service in &services {
         let rules = rules.get(&service.name).map_or(&[][..], Vec::as_slice);
         for port in &service.ports {
             builder.port(service, port, rules);
         }
     }
-    builder.snapshot
+    let snapshot = builder.snapshot;
+    Snapshot {
+        workloads,
+        policies,
+        ..snapshot
+    }
 }
 
-fn source_conditions(rules: &[model::Rule]) -> Vec<SourceMatch> {
-    let distinct: BTreeSet<_> = rules
-        .iter()
-        .flat_map(|r| &r.any_of)
-        .filter_map(|m| m.source.clone())
-        .collect();
-    distinct.into_iter().collect()
-}
-
+/// The rules of each destination in the order of evaluation.
 fn ordered_by_destination(rules: &[model::Rule]) -> HashMap<&ServiceName, Vec<&model::Rule>> {
     let mut by_destination: HashMap<_, Vec<_>> = HashMap::new();
     for rule in rules {
         by_destination.entry(&rule.destination).or_default().push(rule);
     }
     for rules in by_destination.values_mut() {
-        rules.sort_by_key(|r| (std::cmp::Reverse(r.precedence), r.origin.object.clone()));
+        rules.sort_by_key(|rule| (Reverse(rule.precedence), &*rule.origin.object));
+    }
+    by_destination
+}
+
+/// The policies of each destination, those that ask for most labels first, ties in the order of their object names.
+fn policies_by_destination(policies: &[Policy]) -> HashMap<&ServiceName, Vec<(&Policy, PolicyId)>> {
+    let mut by_destination: HashMap<_, Vec<_>> = HashMap::new();
+    for (policy, id) in policies.iter().zip((0..).map(PolicyId)) {
+        let same = by_destination.entry(&policy.destination).or_default();
+        same.push((policy, id));
+    }
+    for same in by_destination.values_mut() {
+        same.sort_by_key(|(policy, _)| (Reverse(policy.labels.len()), &*policy.origin.object));
     }
     by_destination
 }
 
 struct Builder<'m> {
     services: HashMap<&'m ServiceName, &'m model::Service>,
-    source_ids: HashMap<SourceMatch, SourceId>,
+    policies: HashMap<&'m ServiceName, Vec<(&'m Policy, PolicyId)>>,
+    source_ids: HashMap<&'m SourceMatch, SourceId>,
     /// Subsets are shared between rules: one per service port and labels.
-    subset_ids: HashMap<(ServiceName, u16, Labels), SubsetId>,
+    subset_ids: HashMap<(&'m ServiceName, u16, &'m Labels), SubsetId>,
     snapshot: Snapshot,
 }
 
-impl Builder<'_> {
-    fn port(&mut self, service: &model::Service, port: &model::Port, rules: &[&model::Rule]) {
+impl<'m> Builder<'m> {
+    fn port(&mut self, service: &'m model::Service, port: &'m model::Port, rules: &[&'m model::Rule]) {
         let id = PortId(self.snapshot.ports.len() as u32);
-        let frontends: Vec<_> = service
-            .addresses
-            .iter()
-            .map(|&a| SocketAddr::new(a, port.number))
-            .collect();
+        let addresses = service.addresses.iter();
+        let frontends: Vec<_> = addresses.map(|&a| SocketAddr::new(a, port.number)).collect();
         for frontend in &frontends {
-            self.snapshot
-                .by_frontend
-                .entry((frontend.ip(), frontend.port()))
-                .or_insert(id);
+            let key = (frontend.ip(), frontend.port());
+            self.snapshot.by_frontend.entry(key).or_insert(id);
         }
-        self.snapshot
-            .by_name
-            .entry((service.name.clone(), port.number))
-            .or_insert(id);
-        let unrouted = self.subset(&service.name, port, &Labels::default());
-        let rules = rules.iter().map(|rule| self.rule(rule, port)).collect();
+        let key = (service.name.clone(), port.number);
+        self.snapshot.by_name.entry(key).or_insert(id);
+        let unrouted = self.subset(Instances::of(&service.name, port), &NO_LABELS);
+        let first = self.snapshot.rules.len();
+        for rule in rules {
+            let compiled = self.rule(rule, port);
+            self.snapshot.rules.push(compiled);
+        }
+        let rules = &self.snapshot.rules[first..];
         self.snapshot.ports.push(Port {
             id,
             service: service.name.clone(),
             number: port.number,
             protocol: port.protocol,
             frontends,
-            rules,
+            rules: rules.iter().map(Rule::id).collect(),
+            index: RuleIndex::new(rules),
             unrouted: (unrouted, EVERY_INSTANCE_WEIGHT),
         });
     }
 
-    fn rule(&mut self, rule: &model::Rule, port: &model::Port) -> RuleId {
-        let every_instance = [Target {
-            service: rule.destination.clone(),
-            labels: Labels::default(),
-            weight: EVERY_INSTANCE_WEIGHT,
-        }];
-        let targets = if rule.targets.is_empty() {
-            &every_instance[..]
-        } else {
-            &rule.targets
-        };
-        let weights: Vec<u32> = targets.iter().map(|t| t.weight).collect();
-        let targets = targets.iter().map(|t| (self.target(t, port), t.weight)).collect();
-        let id = RuleId(self.snapshot.rules.len() as u32);
-        let any_of = rule.any_of.iter().map(|m| self.conditions(m)).collect();
-        self.snapshot.rules.push(Rule {
-            id,
+    fn rule(&mut self, rule: &'m model::Rule, port: &'m model::Port) -> Rule {
+        let mut targets: Vec<(SubsetId, u32)> = rule
+            .targets
+            .iter()
+            .map(|target| (self.target(target, port), target.weight))
+            .collect();
+        if targets.is_empty() {
+            let every_instance = self.subset(self.instances(&rule.destination, port), &NO_LABELS);
+            targets.push((every_instance, EVERY_INSTANCE_WEIGHT));
+        }
+        let weights: Vec<u32> = targets.iter().map(|&(_, weight)| weight).collect();
+        Rule {
+            id: RuleId(self.snapshot.rules.len() as u32),
             origin: rule.origin.clone(),
             precedence: rule.precedence,
-            any_of,
-            targets,
+            any_of: rule.any_of.iter().map(|m| self.conditions(m)).collect(),
+            targets: targets.into(),
             table: SlotTable::new(&weights),
             timeout: rule.timeout.unwrap_or(DEFAULT_TIMEOUT),
             retries: rule.retries,
             fault: rule.fault,
-        });
-        id
+        }
     }
 
     fn conditions(&self, m: &model::Match) -> Conditions {
+        let source = m.source.as_ref();
         Conditions {
-            source: m.source.as_ref().map(|s| self.source_ids[s]),
+            // A condition that asks for nothing has no id: it is none.
+            source: source.and_then(|s| self.source_ids.get(s)).copied(),
             path: m.path.clone(),
             method: m.method.clone(),
             scheme: m.scheme.clone(),
@@ -149,47 +167,69 @@ impl Builder<'_> {
         }
     }
 
-    /// The target's subset on the port of its service that corresponds to `port`.
-    fn target(&mut self, target: &Target, port: &model::Port) -> SubsetId {
-        let absent = model::Port {
-            endpoints: Vec::new(),
-            ..port.clone()
-        };
-        let port = self
-            .services
-            .get(&target.service)
-            .and_then(|s| corresponding_port(s, port))
-            .unwrap_or(&absent);
-        self.subset(&target.service, port, &target.labels)
+    fn target(&mut self, target: &'m Target, port: &'m model::Port) -> SubsetId {
+        self.subset(self.instances(&target.service, port), &target.labels)
     }
 
-    fn subset(&mut self, service: &ServiceName, port: &model::Port, labels: &Labels) -> SubsetId {
-        let key = (service.clone(), port.number, labels.clone());
-        if let Some(&id) = self.subset_ids.get(&key) {
-            return id;
+    /// The instances on the port of `service` that corresponds to `port`; none when there is no such service or port.
+    fn instances(&self, service: &'m ServiceName, port: &'m model::Port) -> Instances<'m> {
+        let found = self.services.get(service);
+        match found.and_then(|found| corresponding_port(found, port)) {
+            Some(port) => Instances::of(service, port),
+            None => Instances {
+                endpoints: &[],
+                ..Instances::of(service, port)
+            },
         }
-        let id = SubsetId(self.snapshot.subsets.len() as u32);
-        let policy = policy_for(&self.snapshot.policies, service, labels);
-        let load_balancing = policy.map_or(LoadBalancing::default(), |id| {
-            self.snapshot.policies[id.0 as usize].load_balancing
-        });
-        self.snapshot.subsets.push(Subset {
-            id,
-            service: service.clone(),
+    }
+
+    fn subset(&mut self, instances: Instances<'m>, labels: &'m Labels) -> SubsetId {
+        let Instances {
+            service,
+            port,
+            protocol,
+            endpoints,
+        } = instances;
+        let subsets = &mut self.snapshot.subsets;
+        *self.subset_ids.entry((service, port, labels)).or_insert_with(|| {
+            let id = SubsetId(subsets.len() as u32);
+            let policy = self
+                .policies
+                .get(service)
+                .and_then(|policies| policy_for(policies, labels));
+            let selected = endpoints.iter().filter(|e| labels.select(&e.labels));
+            subsets.push(Subset {
+                id,
+                service: service.clone(),
+                port,
+                protocol,
+                labels: labels.clone(),
+                policy: policy.map(|(_, id)| id),
+                load_balancing: policy.map_or(LoadBalancing::default(), |(p, _)| p.load_balancing),
+                endpoints: selected.cloned().collect(),
+            });
+            id
+        })
+    }
+}
+
+/// What listens on a port of a service.
+#[derive(Clone, Copy)]
+struct Instances<'m> {
+    service: &'m ServiceName,
+    port: u16,
+    protocol: model::Protocol,
+    endpoints: &'m [model::Endpoint],
+}
+
+impl<'m> Instances<'m> {
+    fn of(service: &'m ServiceName, port: &'m model::Port) -> Self {
+        Self {
+            service,
             port: port.number,
             protocol: port.protocol,
-            labels: labels.clone(),
-            policy,
-            load_balancing,
-            endpoints: port
-                .endpoints
-                .iter()
-                .filter(|e| labels.select(&e.labels))
-                .cloned()
-                .collect(),
-        });
-        self.subset_ids.insert(key, id);
-        id
+            endpoints: &port.endpoints,
+        }
     }
 }
 
@@ -205,15 +245,11 @@ fn corresponding_port<'m>(service: &'m model::Service, port: &model::Port) -> Op
     by_number.or_else(by_name).or_else(only)
 }
 
-/// The policy of a subset: of those whose labels the subset was asked for with, the one with the most labels; ties
-/// in the order of their object names. A policy without labels is for every subset that has none of its own.
-fn policy_for(policies: &[Policy], service: &ServiceName, labels: &Labels) -> Option<PolicyId> {
-    let applies = |p: &Policy| p.destination == *service && p.labels.select(labels);
-    let candidates = policies
+/// The policy of a subset: the first, in their order, whose labels the subset was asked for with. A policy without
+/// labels is for every subset that has none of its own.
+fn policy_for<'m>(policies: &[(&'m Policy, PolicyId)], labels: &Labels) -> Option<(&'m Policy, PolicyId)> {
+    policies
         .iter()
-        .zip((0..).map(PolicyId))
-        .filter(|(p, _)| applies(p));
-    candidates
-        .min_by_key(|(p, _)| (std::cmp::Reverse(p.labels.len()), p.origin.object.clone()))
-        .map(|(_, id)| id)
+        .find(|(policy, _)| policy.labels.select(labels))
+        .copied()
 }

@@ -7,6 +7,11 @@ use std::{collections::BTreeMap, fmt};
 pub struct Labels(BTreeMap<String, String>);
 
 impl Labels {
+    /// No pairs.
+    pub const fn new() -> Self {
+        Self(BTreeMap::new())
+    }
+
     /// True when `instance` carries every pair of `self`. No pairs select everything.
     pub fn select(&self, instance: &Self) -> bool {
         self.0

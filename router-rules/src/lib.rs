@@ -24,5 +24,6 @@ pub mod text;
 pub mod weight;
 
 mod builder;
+mod index;
 
 pub use snapshot::Snapshot;

@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, fmt};
 
-use http::{HeaderMap, HeaderName, Method};
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
 use crate::{
     source::{ClassId, SourceId, Sources},
@@ -30,15 +30,16 @@ impl<'a> Request<'a> {
         self.path.split_once('?').map_or(self.path, |(path, _)| path)
     }
 
-    /// Value of a header; repeated fields are joined by commas, as Envoy does. `None` when absent or not text.
+    /// Value of a header; repeated fields are joined by commas, as Envoy does. `None` when absent. Bytes that are not
+    /// UTF-8 are replaced by U+FFFD, so that the header is still there.
     pub fn header(&self, name: &HeaderName) -> Option<Cow<'a, str>> {
         let mut values = self.headers.get_all(name).iter();
-        let first = values.next()?.to_str().ok()?;
-        let mut joined = Cow::Borrowed(first);
+        let text = |value: &'a HeaderValue| String::from_utf8_lossy(value.as_bytes());
+        let mut joined = text(values.next()?);
         for value in values {
             let owned = joined.to_mut();
             owned.push(',');
-            owned.push_str(value.to_str().ok()?);
+            owned.push_str(&text(value));
         }
         Some(joined)
     }
@@ -65,7 +66,7 @@ pub enum Mismatch {
     },
     /// A part of the request has another value, or is absent.
     Part {
-        /// `path`, `method`, `scheme`, `authority` or a header's name.
+        /// `path`, `method`, `scheme`, `authority` or `header NAME`.
         part: String,
         /// The comparison.
         wanted: String,
@@ -91,6 +92,22 @@ impl fmt::Display for Mismatch {
                 found: None,
             } => write!(f, "{part} is absent, wanted {wanted}"),
             Self::NeedsHttp => f.write_str("its conditions need an HTTP request"),
+        }
+    }
+}
+
+/// Names a part of a request.
+#[derive(Clone, Copy, Debug)]
+enum Part<'c> {
+    Fixed(&'static str),
+    Header(&'c HeaderName),
+}
+
+impl fmt::Display for Part<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Fixed(part) => f.write_str(part),
+            Self::Header(name) => write!(f, "header {name}"),
         }
     }
 }
@@ -128,7 +145,7 @@ impl Conditions {
             .parts(request)
             .find(|(_, wanted, found)| !found.as_ref().is_some_and(|v| wanted.matches(v)));
         failed.map(|(part, wanted, found)| Mismatch::Part {
-            part: part.to_owned(),
+            part: part.to_string(),
             wanted: wanted.to_string(),
             found: found.map(Cow::into_owned),
         })
@@ -148,12 +165,12 @@ impl Conditions {
     fn parts<'c>(
         &'c self,
         request: &'c Request<'_>,
-    ) -> impl Iterator<Item = (&'c str, &'c TextMatch, Option<Cow<'c, str>>)> {
+    ) -> impl Iterator<Item = (Part<'c>, &'c TextMatch, Option<Cow<'c, str>>)> {
         let fixed = [
-            ("method", &self.method, Some(request.method.as_str())),
-            ("path", &self.path, Some(request.path_only())),
-            ("scheme", &self.scheme, Some(request.scheme)),
-            ("authority", &self.authority, Some(request.authority)),
+            (Part::Fixed("method"), &self.method, Some(request.method.as_str())),
+            (Part::Fixed("path"), &self.path, Some(request.path_only())),
+            (Part::Fixed("scheme"), &self.scheme, Some(request.scheme)),
+            (Part::Fixed("authority"), &self.authority, Some(request.authority)),
         ];
         fixed
             .into_iter()
@@ -161,7 +178,7 @@ impl Conditions {
             .chain(
                 self.headers
                     .iter()
-                    .map(|(name, wanted)| (name.as_str(), wanted, request.header(name))),
+                    .map(|(name, wanted)| (Part::Header(name), wanted, request.header(name))),
             )
     }
 }

@@ -167,7 +167,7 @@ impl Match {
     }
 
     /// True when there is no condition at all.
-    pub const fn is_empty(&self) -> bool {
-        self.source.is_none() && !self.is_http()
+    pub fn is_empty(&self) -> bool {
+        self.source.as_ref().is_none_or(SourceMatch::is_empty) && !self.is_http()
     }
 }

@@ -11,6 +11,7 @@ use crate::{
     action::{DEFAULT_TIMEOUT, Fault, Retries},
     builder,
     id::{Origin, ServiceName},
+    index::{Entry, RuleIndex},
     labels::Labels,
     matcher::{Conditions, Request},
     model::{Endpoint, Model, Protocol},
@@ -55,6 +56,7 @@ pub struct Port {
     pub(crate) protocol: Protocol,
     pub(crate) frontends: Vec<SocketAddr>,
     pub(crate) rules: Vec<RuleId>,
+    pub(crate) index: RuleIndex,
     /// As a rule's only target would be.
     pub(crate) unrouted: (SubsetId, u32),
 }
@@ -91,6 +93,11 @@ impl Port {
     /// True when requests must pass the proxy: HTTP is spoken and there is a rule.
     pub const fn needs_proxy(&self) -> bool {
         self.protocol.is_http() && !self.rules.is_empty()
+    }
+    /// True when [`Snapshot::route_tcp`] may answer differently for different callers. False: it answers
+    /// [`Snapshot::default_route`] for every caller.
+    pub fn tells_callers_apart(&self) -> bool {
+        self.index.tells_callers_apart()
     }
 }
 
@@ -144,8 +151,9 @@ impl Rule {
         &self.fault
     }
 
-    fn matches(&self, holds: impl Fn(&Conditions) -> bool) -> bool {
-        self.any_of.is_empty() || self.any_of.iter().any(holds)
+    /// True when it matches whatever the request and the caller.
+    pub(crate) fn is_unconditional(&self) -> bool {
+        self.any_of.is_empty() || self.any_of.iter().any(Conditions::is_empty)
     }
 }
 
@@ -317,33 +325,32 @@ impl Snapshot {
 
     /// Decides a request: the first rule of `port` that matches.
     pub fn route_http<'s>(&'s self, port: &'s Port, caller: ClassId, request: &Request<'_>) -> Route<'s> {
-        let holds = |c: &Conditions| c.hold(&self.sources, caller, request);
-        self.first(port, |rule| rule.matches(holds))
+        let holds = |entry| self.conditions(port, entry).hold(&self.sources, caller, request);
+        self.route(port, port.index.first(&self.sources, caller, request, holds))
     }
 
     /// Decides a connection, of which only the caller is known. Rules with HTTP conditions never match.
     pub fn route_tcp<'s>(&'s self, port: &'s Port, caller: ClassId) -> Route<'s> {
-        self.first(port, |rule| {
-            rule.matches(|c| c.hold_for_tcp(&self.sources, caller))
-        })
+        let holds = |entry| self.conditions(port, entry).hold_for_tcp(&self.sources, caller);
+        self.route(port, port.index.first_for_tcp(holds))
     }
 
     /// Where connections to `port` go when nobody looks at requests or callers: the first rule without any
     /// condition, else every instance. The kernel routes a port that needs the proxy by it while the proxy is down.
     pub fn default_route<'s>(&'s self, port: &'s Port) -> Route<'s> {
-        self.first(port, |rule| rule.matches(Conditions::is_empty))
+        self.route(port, port.index.catch_all())
     }
 
-    fn first<'s>(&'s self, port: &'s Port, matches: impl Fn(&Rule) -> bool) -> Route<'s> {
-        let rule = port
-            .rules
-            .iter()
-            .map(|&id| self.rule(id))
-            .find(|rule| matches(rule));
+    fn conditions(&self, port: &Port, entry: Entry) -> &Conditions {
+        let rule = self.rule(port.rules[entry.rule as usize]);
+        &rule.any_of[entry.alternative as usize]
+    }
+
+    fn route<'s>(&'s self, port: &'s Port, position: Option<usize>) -> Route<'s> {
         Route {
             snapshot: self,
             port,
-            rule,
+            rule: position.map(|position| self.rule(port.rules[position])),
         }
     }
 }

@@ -1,6 +1,10 @@
 //! Who is calling: source conditions, workloads, and the classes that rules tell apart.
 
-use std::{collections::BTreeSet, fmt, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashMap},
+    fmt,
+    sync::Arc,
+};
 
 use crate::{id::ServiceName, labels::Labels};
 
@@ -14,6 +18,11 @@ pub struct SourceMatch {
 }
 
 impl SourceMatch {
+    /// True when it asks for nothing. Every caller satisfies it, also an unknown one.
+    pub fn is_empty(&self) -> bool {
+        self.service.is_none() && self.labels.is_empty()
+    }
+
     /// True when `workload` satisfies the condition.
     pub fn matches(&self, workload: &Workload) -> bool {
         self.service
@@ -65,31 +74,34 @@ impl ClassId {
 #[derive(Debug, Default)]
 pub(crate) struct Sources {
     conditions: Vec<SourceMatch>,
-    /// Per class, one flag per condition.
-    satisfied: Vec<Box<[bool]>>,
+    /// Per class, the conditions that it satisfies, in order.
+    satisfied: Vec<Box<[SourceId]>>,
     /// Per workload.
     class_of: Vec<ClassId>,
 }
 
 impl Sources {
+    /// Decides `conditions`, none of which is empty, for every workload.
     pub(crate) fn new(conditions: Vec<SourceMatch>, workloads: &[Workload]) -> Self {
-        let unknown = vec![false; conditions.len()].into_boxed_slice();
-        let mut sources = Self {
-            conditions,
-            satisfied: vec![unknown],
-            class_of: Vec::new(),
-        };
-        let mut classes = std::collections::HashMap::new();
-        for workload in workloads {
-            let flags: Box<[bool]> = sources.conditions.iter().map(|c| c.matches(workload)).collect();
+        let concerns = Concerns::new(&conditions);
+        let mut satisfied = vec![Box::default()];
+        let mut classes: HashMap<Box<[SourceId]>, ClassId> = HashMap::new();
+        let class_of = workloads.iter().map(|workload| {
+            let holding = concerns.satisfied_by(workload);
+            if let Some(&class) = classes.get(&holding) {
+                return class;
+            }
             // A known caller that satisfies nothing is told apart from an unknown one: the kernel may decide for it.
-            let class = *classes.entry(flags.clone()).or_insert_with(|| {
-                sources.satisfied.push(flags);
-                ClassId(sources.satisfied.len() as u32 - 1)
-            });
-            sources.class_of.push(class);
+            let class = ClassId(satisfied.len() as u32);
+            satisfied.push(holding.clone());
+            classes.insert(holding, class);
+            class
+        });
+        Self {
+            class_of: class_of.collect(),
+            satisfied,
+            conditions,
         }
-        sources
     }
 
     pub(crate) fn class_of(&self, workload: WorkloadId) -> ClassId {
@@ -99,10 +111,15 @@ impl Sources {
             .unwrap_or(ClassId::UNKNOWN)
     }
 
-    pub(crate) fn satisfies(&self, class: ClassId, source: SourceId) -> bool {
+    /// The conditions that a class satisfies, in order.
+    pub(crate) fn satisfied_by(&self, class: ClassId) -> &[SourceId] {
         self.satisfied
             .get(class.0 as usize)
-            .is_some_and(|flags| flags[source.0 as usize])
+            .map_or(&[], |satisfied| satisfied)
+    }
+
+    pub(crate) fn satisfies(&self, class: ClassId, source: SourceId) -> bool {
+        self.satisfied_by(class).binary_search(&source).is_ok()
     }
 
     pub(crate) fn condition(&self, source: SourceId) -> &SourceMatch {
@@ -111,5 +128,43 @@ impl Sources {
 
     pub(crate) fn class_count(&self) -> u32 {
         self.satisfied.len() as u32
+    }
+}
+
+/// Conditions by the service, else the first label that they ask for, so that a workload is compared only with
+/// those that may concern it.
+struct Concerns<'c> {
+    conditions: &'c [SourceMatch],
+    by_service: HashMap<&'c ServiceName, Vec<SourceId>>,
+    by_label: HashMap<(&'c str, &'c str), Vec<SourceId>>,
+}
+
+impl<'c> Concerns<'c> {
+    fn new(conditions: &'c [SourceMatch]) -> Self {
+        let mut concerns = Self {
+            conditions,
+            by_service: HashMap::new(),
+            by_label: HashMap::new(),
+        };
+        for (id, condition) in (0..).map(SourceId).zip(conditions) {
+            if let Some(service) = &condition.service {
+                concerns.by_service.entry(service).or_default().push(id);
+            } else if let Some(label) = condition.labels.iter().next() {
+                concerns.by_label.entry(label).or_default().push(id);
+            }
+        }
+        concerns
+    }
+
+    fn satisfied_by(&self, workload: &Workload) -> Box<[SourceId]> {
+        let by_service = workload.services.iter().filter_map(|s| self.by_service.get(s));
+        let by_label = workload.labels.iter().filter_map(|l| self.by_label.get(&l));
+        let candidates = by_service.chain(by_label).flatten();
+        let mut satisfied: Vec<SourceId> = candidates
+            .copied()
+            .filter(|id| self.conditions[id.0 as usize].matches(workload))
+            .collect();
+        satisfied.sort_unstable();
+        satisfied.into()
     }
 }
