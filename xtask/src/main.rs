@@ -3,9 +3,12 @@
 //! One file per command. It knows where things are and how they are built, and nothing of what the product does.
 
 mod ebpf;
+mod harness;
 mod programs;
 mod setup;
 mod terminal;
+mod test;
+mod vm;
 mod workspace;
 
 use std::{ffi::OsString, process::ExitCode};
@@ -29,6 +32,10 @@ const EXAMPLES: &str = "\
 Examples:
   cargo xtask setup                        install all that the other commands need
   cargo xtask build --release              build both halves; the result is target/release/router
+  cargo xtask test                         every test that this machine can run
+  cargo xtask test weights --tier unit     unit tests whose name contains \"weights\"
+  cargo xtask test --vm                    the netns tests on Linux 6.1 and 6.12 in virtual machines
+  cargo xtask test limits --vm 6.1         one of them, on one kernel
   cargo xtask run -- check examples        build, then `router check examples`
 ";
 
@@ -44,6 +51,8 @@ enum Command {
     },
     /// Build the kernel half alone, to target/bpf/router.bpf.o.
     BuildEbpf,
+    /// Run every test that this machine can run.
+    Test(test::Options),
     /// Build, then run `router` with the arguments after `--`.
     Run {
         /// Optimise.
@@ -73,6 +82,7 @@ fn run(command: Command) -> Result<ExitCode> {
             let router = programs::router(Profile::of(release))?;
             terminal::done("router", &workspace::relative(&router));
         }
+        Command::Test(options) => return test::run(&options),
         Command::Run { release, arguments } => return programs::run(Profile::of(release), &arguments),
     }
     Ok(ExitCode::SUCCESS)

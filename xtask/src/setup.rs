@@ -9,7 +9,7 @@ use std::{path::PathBuf, process::Command};
 
 use anyhow::{Context, Result, bail};
 
-pub(crate) use self::apt::Purpose;
+pub(crate) use self::apt::{Purpose, update as update_package_lists};
 use crate::{terminal, workspace};
 
 /// bpf-linker's version. 0.10 links with the LLVM of the Rust toolchain; later ones want a system LLVM.

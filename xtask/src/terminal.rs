@@ -36,6 +36,26 @@ pub(crate) fn done(name: &str, what: &dyn Display) {
     line("✓", Style::new().green(), name, what);
 }
 
+/// A heading over the steps that follow.
+pub(crate) fn heading(text: &str) {
+    eprintln!("\n{}", paint(text, Style::new().bold()));
+}
+
+/// Something that was left out, and why.
+pub(crate) fn skipped(name: &str, why: &dyn Display) {
+    line("!", Style::new().yellow().bold(), name, why);
+}
+
+/// A step that failed.
+pub(crate) fn failed(name: &str, why: &dyn Display) {
+    line("✗", Style::new().red().bold(), name, why);
+}
+
+/// A line from inside a virtual machine.
+pub(crate) fn guest(name: &dyn Display, line: &str) {
+    println!("{} {line}", paint(&format!("{name:>6} │"), Style::new().dimmed()));
+}
+
 /// The error that ends the command.
 pub(crate) fn failure(text: &str) {
     eprintln!("\n{} {text}", paint("error:", Style::new().red().bold()));

@@ -106,3 +106,9 @@ pub(crate) fn shown(command: &Command) -> String {
         .collect::<Vec<_>>()
         .join(" ")
 }
+
+/// `cargo metadata` of the workspace's own crates.
+pub(crate) fn metadata() -> Result<serde_json::Value> {
+    let json = output(cargo().args(["metadata", "--no-deps", "--format-version", "1"]))?;
+    serde_json::from_str(&json).context("cargo metadata")
+}
