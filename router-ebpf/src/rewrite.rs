@@ -14,8 +14,10 @@ pub(crate) trait Destination {
     fn context(&self) -> &SockAddrContext;
     /// Where the program wants to connect to.
     fn addr(&self) -> Addr;
-    /// Makes the socket connect to `addr` instead; false when its family cannot.
-    fn set_addr(&self, addr: &Addr) -> bool;
+    /// True when a socket of this family can connect to `addr`.
+    fn reaches(&self, addr: &Addr) -> bool;
+    /// Makes the socket connect to `addr` instead, which it [reaches](Destination::reaches).
+    fn set_addr(&self, addr: &Addr);
 
     /// The port the program wants to connect to.
     #[inline(always)]
@@ -60,12 +62,13 @@ impl Destination for V4<'_> {
     }
 
     #[inline(always)]
-    fn set_addr(&self, addr: &Addr) -> bool {
-        if !addr.is_v4() {
-            return false;
-        }
+    fn reaches(&self, addr: &Addr) -> bool {
+        addr.is_v4()
+    }
+
+    #[inline(always)]
+    fn set_addr(&self, addr: &Addr) {
         unsafe { write_volatile(&raw mut (*self.0.sock_addr).user_ip4, addr.be4()) };
-        true
     }
 }
 
@@ -85,7 +88,12 @@ impl Destination for V6<'_> {
     }
 
     #[inline(always)]
-    fn set_addr(&self, addr: &Addr) -> bool {
+    fn reaches(&self, _: &Addr) -> bool {
+        true
+    }
+
+    #[inline(always)]
+    fn set_addr(&self, addr: &Addr) {
         let words = unsafe { &raw mut (*self.0.sock_addr).user_ip6 }.cast::<u32>();
         unsafe {
             write_volatile(words, addr.0[0]);
@@ -93,7 +101,6 @@ impl Destination for V6<'_> {
             write_volatile(words.add(2), addr.0[2]);
             write_volatile(words.add(3), addr.0[3]);
         }
-        true
     }
 }
 

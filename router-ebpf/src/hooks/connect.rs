@@ -96,6 +96,9 @@ fn is_alive(settings: &Settings) -> bool {
 #[inline(always)]
 fn to_endpoint(destination: &impl Destination, table: RouteWord) -> Result<(), Reason> {
     let choice = select::choose(table)?;
+    if !destination.reaches(&choice.endpoint.addr) {
+        return Err(Reason::FamilyMismatch);
+    }
     limit::reserve(choice.limit)?;
     let mut fresh = Connection {
         state: STATE_ROUTED,
@@ -108,10 +111,7 @@ fn to_endpoint(destination: &impl Destination, table: RouteWord) -> Result<(), R
         return Err(reason);
     }
     limit::count_endpoint(choice.endpoint.id);
-    if !destination.set_addr(&choice.endpoint.addr) {
-        // The reservation is given back when the socket is closed or connected again; the caller has an error now.
-        return Err(Reason::FamilyMismatch);
-    }
+    destination.set_addr(&choice.endpoint.addr);
     destination.set_port(choice.endpoint.port);
     debug!(destination.context(), "routed to endpoint {}", choice.endpoint.id);
     Ok(())
@@ -126,7 +126,7 @@ fn to_proxy(destination: &impl Destination, found: Found, settings: &Settings) -
     } else {
         settings.proxy_v6
     };
-    if proxy == (Addr([0; 4])) {
+    if proxy == Addr([0; 4]) || !destination.reaches(&proxy) {
         return Err(Reason::FamilyMismatch);
     }
     let mut fresh = Connection {
@@ -147,9 +147,7 @@ fn to_proxy(destination: &impl Destination, found: Found, settings: &Settings) -
         ..IDLE
     };
     remember(destination, &mut fresh)?;
-    if !destination.set_addr(&proxy) {
-        return Err(Reason::FamilyMismatch);
-    }
+    destination.set_addr(&proxy);
     destination.set_port(settings.proxy_port);
     debug!(destination.context(), "service {} to the proxy", found.index);
     Ok(())
