@@ -1,1 +1,110 @@
-//! Documents of every language → the engine's model. Pure.
+//! Documents of every language → the engine's model. Pure: no files, no clock, no kernel.
+//!
+//! Everything that is wrong is reported at once, each with its place. What a document means is decided here and
+//! nowhere else; what its text looks like is [`config`](crate::config)'s business.
+
+mod capacity;
+mod duration;
+mod names;
+mod policies;
+mod registry;
+mod review;
+mod rules;
+
+use std::{collections::HashMap, sync::Arc};
+
+use router_rules::{id::Origin, model::Model};
+
+use crate::{
+    config::{Document, Documents, Position},
+    finding::{self, Finding, codes},
+    registry::Identity,
+};
+
+/// A configuration that may be put in force.
+#[derive(Debug)]
+pub struct Compiled {
+    /// What the engine's snapshot is built from. Ordered: equal documents give equal models.
+    pub model: Model,
+    /// How the model's workloads are recognised on the node, in the same order.
+    pub identities: Vec<Identity>,
+    /// What does not do what it seems to say: warnings only.
+    pub findings: Vec<Finding>,
+}
+
+/// Compiles documents.
+///
+/// # Errors
+///
+/// Every finding, when at least one of them is an error: those of the documents' text and those of their meaning.
+pub fn compile(documents: &Documents) -> Result<Compiled, Vec<Finding>> {
+    let mut findings = documents.findings.clone();
+    let incomplete = findings.iter().any(Finding::is_error);
+    duplicates(documents, &mut findings);
+    let registry = registry::compile(documents, &mut findings);
+    let rules = rules::compile(&documents.route_rules, &mut findings);
+    let policies = policies::compile(&documents.destination_policies, &mut findings);
+    review::review(&registry, &rules, &policies, &mut findings);
+    capacity::check(&registry, &rules, &policies, &mut findings);
+    finding::sort(&mut findings);
+    if incomplete {
+        // What could not be read is missing everywhere else; warnings about that would mislead.
+        findings.retain(Finding::is_error);
+    }
+    if findings.iter().any(Finding::is_error) {
+        return Err(findings);
+    }
+    Ok(Compiled {
+        model: Model {
+            services: registry.services,
+            workloads: registry.workloads,
+            rules: rules.into_iter().map(|placed| placed.item).collect(),
+            policies: policies.into_iter().map(|placed| placed.item).collect(),
+        },
+        identities: registry.identities,
+        findings,
+    })
+}
+
+/// A compiled object with the place it came from.
+#[derive(Debug)]
+struct Placed<'d, T> {
+    item: T,
+    position: &'d Position,
+}
+
+fn origin(position: &Position) -> Origin {
+    Origin {
+        object: position.object().cloned().unwrap_or_else(|| Arc::from("")),
+        file: position.file().clone(),
+        line: position.line(),
+    }
+}
+
+/// Objects of one kind with one name.
+fn duplicates(documents: &Documents, findings: &mut Vec<Finding>) {
+    fn among<T>(documents: &[Document<T>], findings: &mut Vec<Finding>) {
+        let mut first: HashMap<_, &Position> = HashMap::with_capacity(documents.len());
+        for document in documents {
+            let position = &document.position;
+            let Some(earlier) = first.insert((&document.namespace, &document.name), position) else {
+                continue;
+            };
+            let message = format!(
+                "the name is taken already, at {}:{}",
+                earlier.file(),
+                earlier.line()
+            );
+            let hint = "rename one of the two, or remove it";
+            findings.push(position.finding(&codes::DUPLICATE_NAME, "", message, hint));
+        }
+    }
+    among(&documents.route_rules, findings);
+    among(&documents.destination_policies, findings);
+    among(&documents.services, findings);
+    among(&documents.endpoint_slices, findings);
+    among(&documents.pods, findings);
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,1 +1,88 @@
-//! Text → documents: reads a directory of YAML and places every value in its file. It knows no rules engine.
+//! Text → documents: reads YAML files and sorts what they hold by kind, each with its place in the file.
+//!
+//! Shape is judged here (fields, types, kinds); meaning is judged by [`compile`](crate::compile). It knows neither
+//! the rule engine nor the kernel.
+
+mod classify;
+mod decode;
+mod files;
+pub mod kubernetes;
+pub mod rules_v1alpha1;
+mod source;
+mod yaml;
+
+use std::{path::Path, sync::Arc};
+
+pub use files::{LoadLimits, read};
+pub use source::Position;
+
+use crate::finding::Finding;
+
+/// Everything that was read, by kind.
+#[derive(Debug, Default)]
+pub struct Documents {
+    /// Route rules of the 0.1 language.
+    pub route_rules: Vec<Document<rules_v1alpha1::RouteRule>>,
+    /// Destination policies of the 0.1 language.
+    pub destination_policies: Vec<Document<rules_v1alpha1::DestinationPolicy>>,
+    /// Kubernetes `Service`s.
+    pub services: Vec<Document<kubernetes::Service>>,
+    /// Kubernetes `EndpointSlice`s.
+    pub endpoint_slices: Vec<Document<kubernetes::EndpointSlice>>,
+    /// Kubernetes `Pod`s.
+    pub pods: Vec<Document<kubernetes::Pod>>,
+    /// What was wrong with the text; [`compile`](crate::compile::compile) refuses documents with an error in here.
+    pub findings: Vec<Finding>,
+}
+
+/// One object with its name and place.
+#[derive(Debug)]
+pub struct Document<T> {
+    /// Its namespace; `default` unless it says another.
+    pub namespace: Arc<str>,
+    /// Its name; bare rules are named after their file and their number in it.
+    pub name: Arc<str>,
+    /// Its fields.
+    pub body: T,
+    /// Where it is.
+    pub position: Position,
+}
+
+/// Reads the configuration directory `dir`: its `*.yaml`, `*.yml` and `*.json` files in the order of their names,
+/// without descending into directories.
+///
+/// # Errors
+///
+/// Every finding, when at least one of them is an error.
+pub fn load(dir: &Path) -> Result<Documents, Vec<Finding>> {
+    let documents = read([dir], &LoadLimits::default());
+    if documents.findings.iter().any(Finding::is_error) {
+        Err(documents.findings)
+    } else {
+        Ok(documents)
+    }
+}
+
+impl Documents {
+    /// Adds the documents of one file's text. `file` is the name that findings give it.
+    pub fn add_text(&mut self, file: &str, text: &str) {
+        classify::add_text(self, file, text, &LoadLimits::default());
+    }
+
+    /// Number of objects.
+    pub fn len(&self) -> usize {
+        self.route_rules.len()
+            + self.destination_policies.len()
+            + self.services.len()
+            + self.endpoint_slices.len()
+            + self.pods.len()
+    }
+
+    /// True when there is no object.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,10 @@
 //! What is wrong, or has no effect, in a configuration: a stable code, a place, and what to do.
 
+pub mod codes;
+
 use std::{fmt, sync::Arc};
+
+pub use codes::Code;
 
 /// How bad a finding is.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, serde::Serialize)]
@@ -58,4 +62,42 @@ impl fmt::Display for Finding {
         }
         Ok(())
     }
+}
+
+impl Finding {
+    /// A finding of `code`, with the severity that the code has.
+    pub fn new(code: &Code, place: Place, message: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self {
+            severity: code.severity,
+            code: code.name,
+            place,
+            object: None,
+            message: message.into(),
+            hint: hint.into(),
+        }
+    }
+
+    /// The same finding, about `object`.
+    #[must_use]
+    pub fn about(self, object: Option<Arc<str>>) -> Self {
+        Self { object, ..self }
+    }
+
+    /// True when it keeps the configuration from being put in force.
+    pub fn is_error(&self) -> bool {
+        self.severity == Severity::Error
+    }
+}
+
+/// Puts findings in the order in which people read files: by file, line and field. Repetitions are dropped.
+pub fn sort(findings: &mut Vec<Finding>) {
+    findings.sort_by(|a, b| {
+        (&a.place.file, a.place.line, &a.place.field, a).cmp(&(
+            &b.place.file,
+            b.place.line,
+            &b.place.field,
+            b,
+        ))
+    });
+    findings.dedup();
 }

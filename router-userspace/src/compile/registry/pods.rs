@@ -1,0 +1,201 @@
+//! Pods, found by name, address and labels, and the workloads they become.
+//!
+//! Pods that have ended are left out: their addresses may belong to others by now.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    net::IpAddr,
+    sync::Arc,
+};
+
+use router_rules::{id::ServiceName, labels::Labels, source::Workload};
+
+use crate::{
+    config::{
+        Document,
+        kubernetes::{Pod, PortReference, ServicePort},
+    },
+    finding::{Finding, codes},
+    registry::Identity,
+};
+
+/// The pods that are running or about to.
+pub(super) struct Pods<'d> {
+    entries: Vec<Entry<'d>>,
+    by_name: HashMap<(&'d str, &'d str), usize>,
+    by_address: HashMap<IpAddr, usize>,
+    /// Namespace, key, value of a label → pods that carry it.
+    by_label: HashMap<(&'d str, &'d str, &'d str), Vec<usize>>,
+}
+
+struct Entry<'d> {
+    document: &'d Document<Pod>,
+    name: Arc<str>,
+    labels: Arc<Labels>,
+    /// The first is the pod's own as endpoints use it.
+    addresses: Vec<IpAddr>,
+    services: BTreeSet<ServiceName>,
+}
+
+impl<'d> Pods<'d> {
+    pub(super) fn new(documents: &'d [Document<Pod>], findings: &mut Vec<Finding>) -> Self {
+        let mut pods = Self {
+            entries: Vec::with_capacity(documents.len()),
+            by_name: HashMap::with_capacity(documents.len()),
+            by_address: HashMap::with_capacity(documents.len()),
+            by_label: HashMap::new(),
+        };
+        for document in documents {
+            let phase = document.body.status.phase.as_deref();
+            if !matches!(phase, Some("Succeeded" | "Failed")) {
+                pods.add(document, findings);
+            }
+        }
+        pods
+    }
+
+    fn add(&mut self, document: &'d Document<Pod>, findings: &mut Vec<Finding>) {
+        let index = self.entries.len();
+        let addresses = addresses(document, findings);
+        let (namespace, name) = (&*document.namespace, &*document.name);
+        self.by_name.insert((namespace, name), index);
+        // A pod on the host's network has the node's addresses, which say nothing about who is there.
+        if !document.body.spec.host_network {
+            self.by_address
+                .extend(addresses.iter().map(|&address| (address, index)));
+        }
+        let labels = &document.body.metadata.labels;
+        for (key, value) in labels {
+            self.by_label
+                .entry((namespace, key, value))
+                .or_default()
+                .push(index);
+        }
+        self.entries.push(Entry {
+            document,
+            name: Arc::from(format!("{namespace}/{name}")),
+            labels: Arc::new(labels.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect()),
+            addresses,
+            services: BTreeSet::new(),
+        });
+    }
+
+    /// Pods that carry every pair of `selector`; none when it is empty.
+    pub(super) fn selected(&self, namespace: &str, selector: &BTreeMap<String, String>) -> Vec<usize> {
+        // The rarest pair leaves the fewest to look at.
+        let carriers = selector
+            .iter()
+            .map(|(key, value)| self.carriers(namespace, key, value));
+        let fewest = carriers.min_by_key(|found| found.len());
+        let carries_all = |pod: &usize| {
+            let labels = &self.entries[*pod].document.body.metadata.labels;
+            selector.iter().all(|(key, value)| labels.get(key) == Some(value))
+        };
+        fewest
+            .into_iter()
+            .flatten()
+            .copied()
+            .filter(carries_all)
+            .collect()
+    }
+
+    fn carriers<'a>(&'a self, namespace: &'a str, key: &'a str, value: &'a str) -> &'a [usize] {
+        self.by_label
+            .get(&(namespace, key, value))
+            .map_or(&[], Vec::as_slice)
+    }
+
+    pub(super) fn by_name(&self, namespace: &str, name: &str) -> Option<usize> {
+        self.by_name.get(&(namespace, name)).copied()
+    }
+
+    pub(super) fn by_address(&self, address: IpAddr) -> Option<usize> {
+        self.by_address.get(&address).copied()
+    }
+
+    /// Makes a pod an instance of `service`.
+    pub(super) fn join(&mut self, pod: usize, service: &ServiceName) {
+        self.entries[pod].services.insert(service.clone());
+    }
+
+    pub(super) fn labels(&self, pod: usize) -> Arc<Labels> {
+        self.entries[pod].labels.clone()
+    }
+
+    pub(super) fn name(&self, pod: usize) -> Arc<str> {
+        self.entries[pod].name.clone()
+    }
+
+    pub(super) fn address(&self, pod: usize) -> Option<IpAddr> {
+        self.entries[pod].addresses.first().copied()
+    }
+
+    /// True when the pod says so; a pod that says nothing (one written by hand) is ready unless it is pending.
+    pub(super) fn is_ready(&self, pod: usize) -> bool {
+        let body = &self.entries[pod].document.body;
+        if body.metadata.deletion_timestamp.is_some() {
+            return false;
+        }
+        let ready = body.status.conditions.iter().find(|c| c.r#type == "Ready");
+        ready.map_or(body.status.phase.as_deref() != Some("Pending"), |c| {
+            c.status == "True"
+        })
+    }
+
+    /// The pod's port behind a service's port.
+    pub(super) fn port(&self, pod: usize, port: &ServicePort) -> Option<u16> {
+        match &port.target_port {
+            None | Some(PortReference::Number(0)) => Some(port.port),
+            Some(PortReference::Number(number)) => Some(*number),
+            Some(PortReference::Name(name)) => {
+                let containers = &self.entries[pod].document.body.spec.containers;
+                let mut ports = containers.iter().flat_map(|container| &container.ports);
+                let named = ports.find(|p| p.name.as_deref() == Some(name))?;
+                Some(named.container_port)
+            }
+        }
+    }
+
+    /// Workloads with their identities, both in the order of names.
+    pub(super) fn into_workloads(mut self) -> (Vec<Workload>, Vec<Identity>) {
+        self.entries.sort_by(|a, b| a.name.cmp(&b.name));
+        let both = self.entries.into_iter().map(|entry| {
+            let body = &entry.document.body;
+            let identity = Identity {
+                workload: entry.name.clone(),
+                uid: body.metadata.uid.as_deref().map(Arc::from),
+                cgroup: body.metadata.annotations.cgroup.as_deref().map(Arc::from),
+                addresses: if body.spec.host_network {
+                    Vec::new()
+                } else {
+                    entry.addresses
+                },
+            };
+            let workload = Workload {
+                name: entry.name,
+                labels: Arc::unwrap_or_clone(entry.labels),
+                services: entry.services,
+            };
+            (workload, identity)
+        });
+        both.unzip()
+    }
+}
+
+fn addresses(document: &Document<Pod>, findings: &mut Vec<Finding>) -> Vec<IpAddr> {
+    let status = &document.body.status;
+    let all = status.pod_ips.iter().filter_map(|ip| ip.ip.as_ref());
+    let mut addresses = Vec::new();
+    for text in status.pod_ip.iter().chain(all).filter(|text| !text.is_empty()) {
+        match text.parse() {
+            Ok(address) if addresses.contains(&address) => {}
+            Ok(address) => addresses.push(address),
+            Err(_) => {
+                let message = format!("`{text}` is no IP address");
+                let position = &document.position;
+                findings.push(position.finding(&codes::INVALID_ADDRESS, "status.podIP", message, ""));
+            }
+        }
+    }
+    addresses
+}

@@ -1,0 +1,329 @@
+//! What only shows when everything is seen together: names that nothing has, rules that cannot be reached, policies
+//! that cannot apply. It changes nothing.
+
+use std::collections::{HashMap, HashSet};
+
+use router_rules::{
+    id::ServiceName,
+    labels::Labels,
+    model::{Match, Rule, Service},
+    policy::Policy,
+    source::{SourceMatch, Workload},
+};
+
+use super::{Placed, registry::Registry};
+use crate::finding::{Finding, codes};
+
+/// Unknown names for which the nearest known one is looked up; the search looks at every service.
+const MAX_SUGGESTIONS: usize = 32;
+
+/// Looks at the whole configuration.
+pub(super) fn review(
+    registry: &Registry,
+    rules: &[Placed<'_, Rule>],
+    policies: &[Placed<'_, Policy>],
+    findings: &mut Vec<Finding>,
+) {
+    order(rules, findings);
+    never_applied(rules, policies, findings);
+    if registry.services.is_empty() {
+        if let Some(first) = rules
+            .first()
+            .map(|r| r.position)
+            .or(policies.first().map(|p| p.position))
+        {
+            let hint = "add Service and EndpointSlice or Pod objects, or check them together with the rules";
+            let message = "there are no services: rules were checked only by themselves";
+            findings.push(first.finding(&codes::NO_SERVICES, "", message, hint));
+        }
+        return;
+    }
+    let mut review = Review {
+        services: registry.services.iter().map(|s| (&s.name, s)).collect(),
+        callers: Callers::new(&registry.workloads),
+        suggestions_left: MAX_SUGGESTIONS,
+        findings,
+    };
+    for rule in rules {
+        review.rule(rule);
+    }
+    for policy in policies {
+        review.exists(policy, "destination", &policy.item.destination);
+    }
+}
+
+struct Review<'r> {
+    services: HashMap<&'r ServiceName, &'r Service>,
+    callers: Callers<'r>,
+    suggestions_left: usize,
+    findings: &'r mut Vec<Finding>,
+}
+
+impl<'r> Review<'r> {
+    fn rule(&mut self, rule: &Placed<'_, Rule>) {
+        let Some(destination) = self.exists(rule, "destination", &rule.item.destination) else {
+            return;
+        };
+        for source in rule.item.any_of.iter().filter_map(|m| m.source.as_ref()) {
+            self.source(rule, source);
+        }
+        for (index, target) in rule.item.targets.iter().enumerate() {
+            let field = format!("route[{index}]");
+            let is_own = target.service == rule.item.destination;
+            let service = if is_own {
+                Some(destination)
+            } else {
+                self.exists(rule, &format!("{field}.destination"), &target.service)
+            };
+            if let Some(service) = service.filter(|_| target.weight > 0) {
+                self.has_endpoints(rule, &format!("{field}.tags"), service, &target.labels);
+            }
+        }
+        if rule.item.targets.is_empty() {
+            self.has_endpoints(rule, "destination", destination, &Labels::default());
+        }
+        self.weights(rule);
+        self.needs_http(rule, destination);
+    }
+
+    fn exists<T>(&mut self, placed: &Placed<'_, T>, field: &str, name: &ServiceName) -> Option<&'r Service> {
+        if let Some(&service) = self.services.get(name) {
+            return Some(service);
+        }
+        let hint = self.nearest(name);
+        let message = format!("there is no service {name}");
+        let finding = placed
+            .position
+            .finding(&codes::UNKNOWN_SERVICE, field, message, hint);
+        self.findings.push(finding);
+        None
+    }
+
+    fn nearest(&mut self, name: &ServiceName) -> String {
+        let Some(left) = self.suggestions_left.checked_sub(1) else {
+            return String::new();
+        };
+        self.suggestions_left = left;
+        let distance = |other: &ServiceName| strsim::damerau_levenshtein(name.as_str(), other.as_str());
+        let best = self.services.keys().map(|other| (distance(other), *other)).min();
+        match best {
+            Some((distance, other)) if distance <= 3 => format!("did you mean {other}?"),
+            _ => String::new(),
+        }
+    }
+
+    fn source(&mut self, rule: &Placed<'_, Rule>, source: &SourceMatch) {
+        if let Some(service) = &source.service
+            && self.exists(rule, "match.source", service).is_none()
+        {
+            return;
+        }
+        if !self.callers.any(source) {
+            let field = if source.labels.is_empty() {
+                "match.source"
+            } else {
+                "match.sourceTags"
+            };
+            let message = format!("the caller would have to be {source}, which no workload is now");
+            let finding = rule
+                .position
+                .finding(&codes::NO_MATCHING_SOURCE, field, message, "");
+            self.findings.push(finding);
+        }
+    }
+
+    fn has_endpoints(&mut self, rule: &Placed<'_, Rule>, field: &str, service: &Service, labels: &Labels) {
+        let mut endpoints = service.ports.iter().flat_map(|port| &port.endpoints);
+        if endpoints.any(|endpoint| labels.select(&endpoint.labels)) {
+            return;
+        }
+        let message = if labels.is_empty() {
+            format!("{} has no endpoint now", service.name)
+        } else {
+            format!("no endpoint of {} carries {labels} now", service.name)
+        };
+        let hint = "requests that are sent there are refused";
+        let finding = rule
+            .position
+            .finding(&codes::NO_MATCHING_ENDPOINTS, field, message, hint);
+        self.findings.push(finding);
+    }
+
+    fn weights(&mut self, rule: &Placed<'_, Rule>) {
+        let sum: u64 = rule.item.targets.iter().map(|t| u64::from(t.weight)).sum();
+        if rule.item.targets.is_empty() || sum == 100 {
+            return;
+        }
+        let (message, hint) = if sum == 0 {
+            let hint = "everything that the rule matches is refused";
+            ("every weight is 0".to_owned(), hint.to_owned())
+        } else {
+            let shares: Vec<_> = rule
+                .item
+                .targets
+                .iter()
+                .map(|t| format!("{:.4}", f64::from(t.weight) * 100.0 / sum as f64))
+                .map(|share| format!("{}%", share.trim_end_matches('0').trim_end_matches('.')))
+                .collect();
+            let hint = format!("they are used in proportion: {}", shares.join(", "));
+            (format!("the weights sum to {sum}, not to 100"), hint)
+        };
+        self.findings
+            .push(rule.position.finding(&codes::WEIGHTS_SUM, "route", message, hint));
+    }
+
+    fn needs_http(&mut self, rule: &Placed<'_, Rule>, destination: &Service) {
+        if destination.ports.is_empty() || destination.ports.iter().any(|port| port.protocol.is_http()) {
+            return;
+        }
+        let item = &rule.item;
+        let needs = [
+            (item.any_of.iter().any(Match::is_http), "match", "can never match"),
+            (item.timeout.is_some(), "httpReqTimeout", "has no effect"),
+            (item.retries.is_some(), "httpReqRetries", "has no effect"),
+            (
+                item.fault.delay.is_some() || item.fault.abort.is_some(),
+                "httpFault",
+                "has no effect",
+            ),
+        ];
+        for (_, field, effect) in needs.into_iter().filter(|need| need.0) {
+            let message = format!("{} has only TCP ports, so this {effect}", destination.name);
+            let hint = "name the port http-…, http2-… or grpc-…, or set its appProtocol";
+            let finding = rule
+                .position
+                .finding(&codes::HTTP_MATCH_ON_TCP_PORT, field, message, hint);
+            self.findings.push(finding);
+        }
+    }
+}
+
+/// Ties in precedence, and rules behind others that take everything they could match.
+fn order(rules: &[Placed<'_, Rule>], findings: &mut Vec<Finding>) {
+    let mut by_destination: HashMap<&ServiceName, Vec<&Placed<'_, Rule>>> = HashMap::new();
+    for rule in rules {
+        by_destination
+            .entry(&rule.item.destination)
+            .or_default()
+            .push(rule);
+    }
+    for (_, mut rules) in by_destination {
+        // The engine's order.
+        rules.sort_by_key(|r| (std::cmp::Reverse(r.item.precedence), r.item.origin.object.clone()));
+        for pair in rules.windows(2) {
+            if pair[0].item.precedence == pair[1].item.precedence {
+                tie(pair[0], pair[1], findings);
+            }
+        }
+        unreachable(&rules, findings);
+    }
+}
+
+fn tie(earlier: &Placed<'_, Rule>, later: &Placed<'_, Rule>, findings: &mut Vec<Finding>) {
+    let other = &earlier.item.origin;
+    let precedence = earlier.item.precedence;
+    let message = format!("{other} has precedence {precedence} too; it is tried first because of its name");
+    let hint = "give the rules of a destination different precedences";
+    findings.push(
+        later
+            .position
+            .finding(&codes::PRECEDENCE_TIE, "precedence", message, hint),
+    );
+}
+
+fn unreachable(rules: &[&Placed<'_, Rule>], findings: &mut Vec<Finding>) {
+    let mut catch_all: Option<&Placed<'_, Rule>> = None;
+    let mut seen: HashMap<String, &Placed<'_, Rule>> = HashMap::new();
+    for &rule in rules {
+        let same = || seen.get(&format!("{:?}", rule.item.any_of)).copied();
+        let blocker = catch_all
+            .map(|r| (r, "takes everything"))
+            .or_else(|| Some((same()?, "has the same conditions")));
+        if let Some((earlier, how)) = blocker {
+            let message = format!("{} is tried before and {how}", earlier.item.origin);
+            let hint = "give this rule the higher precedence, or remove it";
+            findings.push(rule.position.finding(&codes::UNREACHABLE_RULE, "", message, hint));
+        } else if rule.item.any_of.is_empty() {
+            catch_all = Some(rule);
+        } else {
+            seen.insert(format!("{:?}", rule.item.any_of), rule);
+        }
+    }
+}
+
+/// Policies whose labels no rule routes to, and policies for the same labels.
+fn never_applied(rules: &[Placed<'_, Rule>], policies: &[Placed<'_, Policy>], findings: &mut Vec<Finding>) {
+    let mut routed: HashMap<&ServiceName, HashSet<&Labels>> = HashMap::new();
+    for target in rules.iter().flat_map(|r| &r.item.targets) {
+        routed.entry(&target.service).or_default().insert(&target.labels);
+    }
+    let mut first: HashMap<(&ServiceName, &Labels), &Placed<'_, Policy>> = HashMap::new();
+    for policy in policies {
+        let item = &policy.item;
+        let targets = routed.get(&item.destination).into_iter().flatten();
+        let applies = || targets.clone().any(|labels| item.labels.select(labels));
+        if !item.labels.is_empty() && !applies() {
+            let message = format!(
+                "no rule routes explicitly to {} of {}",
+                item.labels, item.destination
+            );
+            let hint = "add a route rule with these tags, or remove the tags from the policy";
+            findings.push(
+                policy
+                    .position
+                    .finding(&codes::POLICY_NEVER_APPLIES, "tags", message, hint),
+            );
+        }
+        if let Some(earlier) = first.get(&(&item.destination, &item.labels)) {
+            let message = format!(
+                "{} is for the same instances and is the one in force",
+                earlier.item.origin
+            );
+            findings.push(
+                policy
+                    .position
+                    .finding(&codes::POLICY_TIE, "", message, "merge the two policies"),
+            );
+        } else {
+            first.insert((&item.destination, &item.labels), policy);
+        }
+    }
+}
+
+/// Workloads, found by their service or by one of their labels.
+struct Callers<'w> {
+    by_service: HashMap<&'w ServiceName, Vec<&'w Workload>>,
+    by_label: HashMap<(&'w str, &'w str), Vec<&'w Workload>>,
+}
+
+impl<'w> Callers<'w> {
+    fn new(workloads: &'w [Workload]) -> Self {
+        let mut callers = Self {
+            by_service: HashMap::new(),
+            by_label: HashMap::new(),
+        };
+        for workload in workloads {
+            for service in &workload.services {
+                callers.by_service.entry(service).or_default().push(workload);
+            }
+            for pair in workload.labels.iter() {
+                callers.by_label.entry(pair).or_default().push(workload);
+            }
+        }
+        callers
+    }
+
+    fn any(&self, source: &SourceMatch) -> bool {
+        let candidates = match &source.service {
+            Some(service) => self.by_service.get(service),
+            None => {
+                let carriers = source.labels.iter().map(|pair| self.by_label.get(&pair));
+                carriers.min_by_key(|found| found.map_or(0, Vec::len)).flatten()
+            }
+        };
+        candidates
+            .into_iter()
+            .flatten()
+            .any(|workload| source.matches(workload))
+    }
+}

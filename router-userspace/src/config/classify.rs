@@ -1,0 +1,415 @@
+//! What kind of object a document is: bare 0.1 rules, the two envelopes, Kubernetes objects and lists of them.
+//!
+//! It knows names of kinds and of the fields that tell kinds apart, but not what objects mean.
+
+use std::{path::Path, sync::Arc};
+
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::{
+    Document, Documents, LoadLimits, decode,
+    kubernetes::Metadata,
+    rules_v1alpha1::RuleKind,
+    source::{self, Position, Source},
+    yaml,
+};
+use crate::finding::{Code, Finding, Place, codes};
+
+const DEFAULT_NAMESPACE: &str = "default";
+const NETWORKING_GROUP: &str = "networking.istio.io/";
+const RULES_GROUP: &str = "config.istio.io/";
+
+/// Fields of which one makes a bare document a policy. `tags` at the top is a policy's too: a rule has them below
+/// `route`.
+const POLICY_FIELDS: [&str; 6] = [
+    "tags",
+    "loadBalancing",
+    "load_balancing",
+    "circuitBreaker",
+    "circuit_breaker",
+    "policy",
+];
+
+/// Adds every document of `text`.
+pub(super) fn add_text(documents: &mut Documents, file: &str, text: &str, limits: &LoadLimits) {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    for (number, source) in (1_usize..).zip(source::split(file, text)) {
+        if documents.len() >= limits.documents {
+            let message = format!("there are more than {} objects", limits.documents);
+            let place = Place {
+                file: file.into(),
+                line: source.first_line(),
+                field: String::new(),
+            };
+            documents
+                .findings
+                .push(Finding::new(&codes::TOO_LARGE, place, message, ""));
+            return;
+        }
+        let mut reader = Reader {
+            documents,
+            position: Position {
+                source,
+                item: None,
+                in_spec: false,
+                object: None,
+            },
+            number,
+        };
+        reader.source();
+    }
+}
+
+/// Reads one document.
+struct Reader<'d> {
+    documents: &'d mut Documents,
+    position: Position,
+    /// Its number in the file, from 1.
+    number: usize,
+}
+
+impl Reader<'_> {
+    fn source(&mut self) {
+        let source: Arc<Source> = self.position.source.clone();
+        match yaml::parse(source.text(), source.first_line()) {
+            Ok(Value::Null) => {}
+            Ok(tree) => self.tree(tree),
+            Err(fault) => {
+                let place = Place {
+                    file: source.file().clone(),
+                    line: fault.line.unwrap_or_else(|| self.position.line()),
+                    field: String::new(),
+                };
+                let hint = "";
+                self.documents
+                    .findings
+                    .push(Finding::new(&codes::SYNTAX, place, fault.message, hint));
+            }
+        }
+    }
+
+    fn tree(&mut self, tree: Value) {
+        let text = |key: &str| tree.get(key).and_then(Value::as_str);
+        match (text("apiVersion"), text("kind"), text("type")) {
+            (Some(group), Some(kind), _) => {
+                let (group, kind) = (group.to_owned(), kind.to_owned());
+                self.versioned(tree, &group, &kind);
+            }
+            (_, _, Some(kind)) => {
+                let kind = kind.to_owned();
+                self.enveloped(tree, &kind);
+            }
+            _ if tree.get("destination").is_some() => self.bare(tree),
+            _ => self.report(
+                &codes::UNKNOWN_KIND,
+                "",
+                "this is neither a rule nor a Kubernetes object",
+                "a rule has `destination`; or `type`, `name` and `spec`; or `apiVersion`, `kind`, `metadata` and `spec`",
+            ),
+        }
+    }
+
+    /// `apiVersion`, `kind`, `metadata`, `spec`.
+    fn versioned(&mut self, mut tree: Value, group: &str, kind: &str) {
+        if group.starts_with(RULES_GROUP) {
+            return self.versioned_rule(tree, kind);
+        }
+        if group.starts_with(NETWORKING_GROUP) {
+            let message = format!("{kind} of the networking API is not supported yet");
+            let hint = "write it as a 0.1 route rule or destination policy for now";
+            return self.report(&codes::NOT_SUPPORTED_YET, "kind", message, hint);
+        }
+        if let Some(of) = kind.strip_suffix("List").filter(|_| tree.get("items").is_some()) {
+            return self.list(&mut tree, group, of);
+        }
+        match (group, kind) {
+            ("v1", "Service") => {
+                let service = self.kubernetes("service", tree);
+                self.documents.services.extend(service);
+            }
+            ("v1", "Pod") => {
+                let pod = self.kubernetes("pod", tree);
+                self.documents.pods.extend(pod);
+            }
+            ("discovery.k8s.io/v1", "EndpointSlice") => {
+                let slice = self.kubernetes("endpointslice", tree);
+                self.documents.endpoint_slices.extend(slice);
+            }
+            _ => self.report(
+                &codes::IGNORED_KIND,
+                "kind",
+                format!("{kind} ({group}) was skipped: routing does not read it"),
+                "",
+            ),
+        }
+    }
+
+    /// The items of a `List`, or of a `PodList` and the like, whose items do not repeat their kind.
+    fn list(&mut self, tree: &mut Value, group: &str, of: &str) {
+        let Some(Value::Array(items)) = tree.get_mut("items").map(Value::take) else {
+            return self.report(
+                &codes::WRONG_TYPE,
+                "items",
+                "the items of a list are not a list",
+                "",
+            );
+        };
+        if self.position.item.is_some() {
+            return self.report(
+                &codes::UNKNOWN_KIND,
+                "kind",
+                "a list inside a list is not read",
+                "",
+            );
+        }
+        for (index, mut item) in (0..).zip(items) {
+            self.position.item = Some(index);
+            self.position.object = None;
+            self.position.in_spec = false;
+            if let Some(map) = item.as_object_mut().filter(|_| !of.is_empty()) {
+                map.entry("apiVersion").or_insert_with(|| group.into());
+                map.entry("kind").or_insert_with(|| of.into());
+            }
+            self.tree(item);
+        }
+        self.position.item = None;
+    }
+
+    fn kubernetes<T: DeserializeOwned + HasMetadata>(
+        &mut self,
+        kind: &str,
+        mut tree: Value,
+    ) -> Option<Document<T>> {
+        let metadata = tree.get("metadata").cloned().unwrap_or_default();
+        let (namespace, name) = self.identify(kind, &metadata)?;
+        match decode::decode::<T>(&mut tree, None, &self.position) {
+            Ok(body) => {
+                debug_assert_eq!(body.metadata().name.as_deref(), Some(&*name));
+                Some(Document {
+                    namespace,
+                    name,
+                    body,
+                    position: self.position.clone(),
+                })
+            }
+            Err(findings) => {
+                self.documents.findings.extend(findings);
+                None
+            }
+        }
+    }
+
+    /// Namespace and name out of `metadata`; the position learns the object's name.
+    fn identify(&mut self, kind: &str, metadata: &Value) -> Option<(Arc<str>, Arc<str>)> {
+        let text = |key: &str| {
+            metadata
+                .get(key)
+                .and_then(Value::as_str)
+                .filter(|t| !t.is_empty())
+        };
+        let Some(name) = text("name") else {
+            self.report(
+                &codes::MISSING_FIELD,
+                "metadata",
+                format!("the {kind} has no name"),
+                "",
+            );
+            return None;
+        };
+        self.name(kind, text("namespace").unwrap_or(DEFAULT_NAMESPACE), name)
+    }
+
+    fn name(&mut self, kind: &str, namespace: &str, name: &str) -> Option<(Arc<str>, Arc<str>)> {
+        let object = if namespace == DEFAULT_NAMESPACE {
+            format!("{kind} {name}")
+        } else {
+            format!("{kind} {namespace}/{name}")
+        };
+        self.position.object = Some(object.into());
+        for text in [namespace, name] {
+            if !is_name(text) {
+                let message = format!("`{text}` is no name");
+                let hint =
+                    "names consist of lower-case letters, digits, `-` and `.`, and are at most 253 long";
+                self.report(&codes::INVALID_NAME, "", message, hint);
+                return None;
+            }
+        }
+        Some((namespace.into(), name.into()))
+    }
+
+    fn versioned_rule(&mut self, mut tree: Value, kind: &str) {
+        let rule_kind = match kind {
+            "RouteRule" => RuleKind::RouteRule,
+            "DestinationPolicy" => RuleKind::DestinationPolicy,
+            "EgressRule" | "IngressRule" => {
+                let hint = "remove it, or keep it out of the configuration for now";
+                let message = format!("{kind} is not supported yet");
+                return self.report(&codes::NOT_SUPPORTED_YET, "kind", message, hint);
+            }
+            _ => {
+                let hint = "known kinds are RouteRule and DestinationPolicy";
+                return self.report(
+                    &codes::UNKNOWN_KIND,
+                    "kind",
+                    format!("there is no kind {kind}"),
+                    hint,
+                );
+            }
+        };
+        let metadata = tree.get("metadata").cloned().unwrap_or_default();
+        if let Some(names) = self.identify(rule_kind.name(), &metadata) {
+            self.spec(rule_kind, names, &mut tree);
+        }
+    }
+
+    /// `type`, `name`, `spec`.
+    fn enveloped(&mut self, mut tree: Value, kind: &str) {
+        let rule_kind = match kind {
+            "route-rule" | "route-rules" => RuleKind::RouteRule,
+            "destination-policy" | "destination-policies" => RuleKind::DestinationPolicy,
+            "ingress-rule" | "egress-rule" => {
+                let hint = "remove it, or keep it out of the configuration for now";
+                let message = format!("{kind} is not supported yet");
+                return self.report(&codes::NOT_SUPPORTED_YET, "type", message, hint);
+            }
+            _ => {
+                let hint = "known types are route-rule and destination-policy";
+                return self.report(
+                    &codes::UNKNOWN_KIND,
+                    "type",
+                    format!("there is no type {kind}"),
+                    hint,
+                );
+            }
+        };
+        let Some(name) = tree.get("name").and_then(Value::as_str).map(str::to_owned) else {
+            let message = format!("the {} has no name", rule_kind.name());
+            return self.report(
+                &codes::MISSING_FIELD,
+                "name",
+                message,
+                "add `name:` beside `type:`",
+            );
+        };
+        let Some(names) = self.name(rule_kind.name(), DEFAULT_NAMESPACE, &name) else {
+            return;
+        };
+        let unknown: Vec<_> = tree
+            .as_object()
+            .into_iter()
+            .flat_map(|map| map.keys())
+            .filter(|key| !["type", "name", "spec"].contains(&key.as_str()))
+            .cloned()
+            .collect();
+        for key in unknown {
+            let message = format!("there is no field `{key}` beside `type`");
+            let hint = "the rule's own fields belong below `spec`";
+            self.report(&codes::UNKNOWN_FIELD, &key, message, hint);
+        }
+        self.spec(rule_kind, names, &mut tree);
+    }
+
+    fn spec(&mut self, kind: RuleKind, names: (Arc<str>, Arc<str>), tree: &mut Value) {
+        let Some(mut spec) = tree.get_mut("spec").map(Value::take) else {
+            let message = format!("the {} has no `spec`", kind.name());
+            return self.report(&codes::MISSING_FIELD, "spec", message, "");
+        };
+        self.position.in_spec = true;
+        self.rule(kind, names, &mut spec);
+    }
+
+    /// The fields of a rule or policy at the top of the document.
+    fn bare(&mut self, mut tree: Value) {
+        let is_policy = POLICY_FIELDS.iter().any(|field| tree.get(field).is_some());
+        let kind = if is_policy {
+            RuleKind::DestinationPolicy
+        } else {
+            RuleKind::RouteRule
+        };
+        let stem = Path::new(self.position.file().as_ref())
+            .file_stem()
+            .map_or_else(String::new, |stem| stem.to_string_lossy().to_lowercase());
+        let stem: String = stem
+            .chars()
+            .map(|c| {
+                if c.is_ascii_alphanumeric() || c == '.' {
+                    c
+                } else {
+                    '-'
+                }
+            })
+            .collect();
+        let name = format!("{}-{}", stem.trim_matches(['-', '.']), self.number);
+        let name = name.trim_start_matches('-').to_owned();
+        if let Some(names) = self.name(kind.name(), DEFAULT_NAMESPACE, &name) {
+            self.rule(kind, names, &mut tree);
+        }
+    }
+
+    fn rule(&mut self, kind: RuleKind, names: (Arc<str>, Arc<str>), spec: &mut Value) {
+        let findings = match kind {
+            RuleKind::RouteRule => self
+                .decoded(kind, names, spec)
+                .map(|d| self.documents.route_rules.push(d)),
+            RuleKind::DestinationPolicy => self
+                .decoded(kind, names, spec)
+                .map(|d| self.documents.destination_policies.push(d)),
+        };
+        if let Err(findings) = findings {
+            self.documents.findings.extend(findings);
+        }
+    }
+
+    fn decoded<T: DeserializeOwned>(
+        &self,
+        kind: RuleKind,
+        (namespace, name): (Arc<str>, Arc<str>),
+        spec: &mut Value,
+    ) -> Result<Document<T>, Vec<Finding>> {
+        let body = decode::decode(spec, Some(kind), &self.position)?;
+        Ok(Document {
+            namespace,
+            name,
+            body,
+            position: self.position.clone(),
+        })
+    }
+
+    fn report(&mut self, code: &Code, field: &str, message: impl Into<String>, hint: &str) {
+        let finding = self.position.finding(code, field, message, hint);
+        self.documents.findings.push(finding);
+    }
+}
+
+/// Objects with `metadata`.
+trait HasMetadata {
+    fn metadata(&self) -> &Metadata;
+}
+
+macro_rules! has_metadata {
+    ($($kind:ident),+) => {$(
+        impl HasMetadata for super::kubernetes::$kind {
+            fn metadata(&self) -> &Metadata {
+                &self.metadata
+            }
+        }
+    )+};
+}
+
+has_metadata!(Service, EndpointSlice, Pod);
+
+/// A DNS-1123 name: labels of lower-case letters, digits and inner hyphens, joined by dots.
+fn is_name(name: &str) -> bool {
+    let is_label = |label: &str| {
+        !label.is_empty()
+            && label.len() <= 253
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+            && label
+                .bytes()
+                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+    };
+    name.len() <= 253 && name.split('.').all(is_label)
+}

@@ -1,0 +1,165 @@
+//! Tree → typed object, with every fault of its shape as a finding.
+//!
+//! It knows the errors that serde speaks, and which fields are refused by name; it does not know what fields mean.
+
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use serde_path_to_error::Segment;
+
+use super::{
+    rules_v1alpha1::{NOT_SUPPORTED_YET, RuleKind},
+    source::Position,
+};
+use crate::finding::{Finding, codes};
+
+/// Faults of one object that are reported at most.
+const MAX_FAULTS: usize = 32;
+
+/// Decodes `tree`. After a fault the value at fault is taken out and the rest is read again, so that one reading
+/// reports them all.
+pub(super) fn decode<T: DeserializeOwned>(
+    tree: &mut Value,
+    kind: Option<RuleKind>,
+    position: &Position,
+) -> Result<T, Vec<Finding>> {
+    let mut findings = Vec::new();
+    loop {
+        let error = match serde_path_to_error::deserialize::<_, T>(&*tree) {
+            Ok(object) if findings.is_empty() => return Ok(object),
+            Ok(_) => return Err(findings),
+            Err(error) => error,
+        };
+        let path = error.path().clone();
+        findings.push(explain(&path.to_string(), &error.into_inner(), kind, position));
+        if findings.len() == MAX_FAULTS || !take_out(tree, path.iter()) {
+            return Err(findings);
+        }
+    }
+}
+
+/// Removes the value at `path`. False when that cannot be done without moving others.
+fn take_out<'p>(tree: &mut Value, path: impl Iterator<Item = &'p Segment>) -> bool {
+    let steps: Vec<_> = path.collect();
+    let Some((Segment::Map { key: last }, way)) = steps.split_last() else {
+        return false;
+    };
+    let mut node = tree;
+    for step in way {
+        let next = match step {
+            Segment::Map { key } => node.get_mut(key),
+            Segment::Seq { index } => node.get_mut(index),
+            Segment::Enum { .. } | Segment::Unknown => None,
+        };
+        let Some(next) = next else { return false };
+        node = next;
+    }
+    node.as_object_mut().is_some_and(|map| map.remove(last).is_some())
+}
+
+fn explain(path: &str, error: &serde_json::Error, kind: Option<RuleKind>, position: &Position) -> Finding {
+    let message = error.to_string();
+    let path = if path == "." { "" } else { path };
+    let refused = kind.and_then(|kind| not_supported(kind, path));
+    if let Some(field) = refused {
+        let hint = "remove it, or keep this rule out of the configuration for now";
+        return position.finding(
+            &codes::NOT_SUPPORTED_YET,
+            path,
+            format!("`{field}` is not supported yet"),
+            hint,
+        );
+    }
+    if message.starts_with("unknown field") {
+        let (name, known) = unknown_field(&message);
+        return position.finding(
+            &codes::UNKNOWN_FIELD,
+            path,
+            format!("there is no field `{name}` here"),
+            nearest(&name, &known),
+        );
+    }
+    if message.starts_with("duplicate field") {
+        let hint = "keep one of the two spellings";
+        return position.finding(&codes::CONFLICTING_FIELDS, path, "the field is there twice", hint);
+    }
+    if let Some(field) = message.strip_prefix("missing field ") {
+        return position.finding(&codes::MISSING_FIELD, path, format!("{field} is missing"), "");
+    }
+    let (message, hint) = wrong_type(&message);
+    position.finding(&codes::WRONG_TYPE, path, message, hint)
+}
+
+/// The listed path that `path` is, in either spelling.
+fn not_supported(kind: RuleKind, path: &str) -> Option<&'static str> {
+    let mut plain = String::with_capacity(path.len());
+    let mut in_index = false;
+    let mut upper = false;
+    for c in path.chars() {
+        match c {
+            '[' => in_index = true,
+            ']' => in_index = false,
+            _ if in_index => {}
+            '_' => upper = true,
+            _ if upper => {
+                plain.push(c.to_ascii_uppercase());
+                upper = false;
+            }
+            _ => plain.push(c),
+        }
+    }
+    let listed = NOT_SUPPORTED_YET
+        .iter()
+        .find(|&&(of, field)| of == kind && field == plain);
+    listed.map(|&(_, field)| field)
+}
+
+/// Name and known names out of ``unknown field `x`, expected one of `a`, `b` ``.
+fn unknown_field(message: &str) -> (String, Vec<String>) {
+    let mut quoted = message.split('`').skip(1).step_by(2).map(str::to_owned);
+    let name = quoted.next().unwrap_or_default();
+    // Aliases in proto spelling are accepted, not advertised.
+    (name, quoted.filter(|known| !known.contains('_')).collect())
+}
+
+/// A hint that names the nearest of `known`, or all of them.
+fn nearest(name: &str, known: &[String]) -> String {
+    let best = known
+        .iter()
+        .map(|candidate| {
+            (
+                strsim::damerau_levenshtein(&name.to_lowercase(), &candidate.to_lowercase()),
+                candidate,
+            )
+        })
+        .min();
+    match best {
+        Some((distance, candidate)) if distance <= 1 + name.len() / 4 => {
+            format!("did you mean `{candidate}`?")
+        }
+        Some(_) => format!("known fields are {}", known.join(", ")),
+        None => String::new(),
+    }
+}
+
+/// Message and hint out of `invalid type: integer `1`, expected a string`.
+fn wrong_type(message: &str) -> (String, String) {
+    let Some((found, expected)) = message
+        .trim_start_matches("invalid type: ")
+        .trim_start_matches("invalid value: ")
+        .split_once(", expected ")
+    else {
+        return (message.to_owned(), String::new());
+    };
+    let expected = match expected {
+        "a string" => "text",
+        "i32" | "i64" | "u16" => "a whole number",
+        "f64" => "a number",
+        "a boolean" => "true or false",
+        _ if expected.starts_with("struct ") || expected == "a map" => "a mapping",
+        _ if expected.contains("sequence") => "a list",
+        other => other,
+    };
+    let value = found.split('`').nth(1).filter(|_| expected == "text");
+    let hint = value.map_or_else(String::new, |value| format!("quote it: \"{value}\""));
+    (format!("{found} where {expected} is wanted"), hint)
+}

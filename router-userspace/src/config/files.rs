@@ -1,0 +1,159 @@
+//! Files → documents: which files are read, in which order, and how much of them.
+//!
+//! It knows no kinds of documents.
+
+use std::{
+    fs,
+    io::{self, Read},
+    path::{Path, PathBuf},
+};
+
+use super::{Documents, classify};
+use crate::finding::{self, Finding, Place, codes};
+
+/// How much is read. Beyond a limit nothing is read and a finding says so.
+#[derive(Clone, Copy, Debug)]
+pub struct LoadLimits {
+    /// Bytes of all files together.
+    pub bytes: u64,
+    /// Files.
+    pub files: usize,
+    /// Objects of all files together.
+    pub documents: usize,
+}
+
+impl Default for LoadLimits {
+    fn default() -> Self {
+        Self {
+            bytes: 256 << 20,
+            files: 10_000,
+            documents: 1_000_000,
+        }
+    }
+}
+
+/// Reads files, directories (without descending) and, for `-`, standard input. Problems are in the documents'
+/// findings.
+pub fn read<P: AsRef<Path>>(paths: impl IntoIterator<Item = P>, limits: &LoadLimits) -> Documents {
+    let mut documents = Documents::default();
+    let mut bytes_left = limits.bytes;
+    let mut files_left = limits.files;
+    for path in paths {
+        let path = path.as_ref();
+        let (root, files) = match list(path) {
+            Ok(listed) => listed,
+            Err(error) => {
+                documents.findings.push(unreadable(path, &error));
+                continue;
+            }
+        };
+        for file in files {
+            let name = display_name(&root, &file);
+            let text = match read_text(&file, bytes_left) {
+                Ok(text) => text,
+                Err(error) => {
+                    documents.findings.push(unreadable(Path::new(&name), &error));
+                    continue;
+                }
+            };
+            let (Some(bytes), Some(files)) = (
+                bytes_left.checked_sub(text.len() as u64),
+                files_left.checked_sub(1),
+            ) else {
+                documents.findings.push(too_large(&name, limits));
+                return documents;
+            };
+            (bytes_left, files_left) = (bytes, files);
+            classify::add_text(&mut documents, &name, &text, limits);
+        }
+    }
+    if documents.is_empty() && documents.findings.is_empty() {
+        let place = whole_file("");
+        let hint = "put *.yaml, *.yml or *.json files there";
+        let message = "no document was found";
+        documents
+            .findings
+            .push(Finding::new(&codes::NO_CONFIGURATION, place, message, hint));
+    }
+    finding::sort(&mut documents.findings);
+    documents
+}
+
+/// The files of `path`, with the directory that their names are relative to.
+fn list(path: &Path) -> io::Result<(PathBuf, Vec<PathBuf>)> {
+    if path == Path::new("-") || !fs::metadata(path)?.is_dir() {
+        return Ok((PathBuf::new(), vec![path.to_owned()]));
+    }
+    let mut files = Vec::new();
+    for entry in fs::read_dir(path)? {
+        let file = entry?.path();
+        let extension = file.extension().and_then(|e| e.to_str());
+        // Editors leave hidden files beside those they write; Kubernetes mounts have `..data`.
+        let hidden = file
+            .file_name()
+            .is_some_and(|n| n.as_encoded_bytes().starts_with(b"."));
+        if matches!(extension, Some("yaml" | "yml" | "json")) && !hidden && file.is_file() {
+            files.push(file);
+        }
+    }
+    files.sort();
+    Ok((path.to_owned(), files))
+}
+
+fn display_name(root: &Path, file: &Path) -> String {
+    if file == Path::new("-") {
+        return "(standard input)".to_owned();
+    }
+    file.strip_prefix(root).unwrap_or(file).display().to_string()
+}
+
+/// The text of `file`; a little more than `limit` bytes is read when it is longer.
+fn read_text(file: &Path, limit: u64) -> io::Result<String> {
+    let mut text = String::new();
+    if file == Path::new("-") {
+        io::stdin().lock().take(limit + 1).read_to_string(&mut text)?;
+    } else {
+        let file = fs::File::open(file)?;
+        let length = usize::try_from(file.metadata()?.len().min(limit)).unwrap_or(0);
+        text.reserve(length + 1);
+        file.take(limit + 1).read_to_string(&mut text)?;
+    }
+    Ok(text)
+}
+
+fn whole_file(name: &str) -> Place {
+    Place {
+        file: name.into(),
+        line: 0,
+        field: String::new(),
+    }
+}
+
+fn unreadable(path: &Path, error: &io::Error) -> Finding {
+    let place = whole_file(&path.display().to_string());
+    let hint = if error.kind() == io::ErrorKind::InvalidData {
+        "configuration is UTF-8 text"
+    } else {
+        ""
+    };
+    Finding::new(
+        &codes::UNREADABLE_FILE,
+        place,
+        format!("cannot be read: {error}"),
+        hint,
+    )
+}
+
+fn too_large(name: &str, limits: &LoadLimits) -> Finding {
+    let message = format!(
+        "the configuration is larger than {} MiB or {} files; this file and those after it were not read",
+        limits.bytes >> 20,
+        limits.files
+    );
+    Finding::new(
+        &codes::TOO_LARGE,
+        whole_file(name),
+        message,
+        "remove what is not needed here",
+    )
+}

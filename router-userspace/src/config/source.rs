@@ -1,0 +1,364 @@
+//! Where things are: documents in files, fields in documents. Lines are looked up only when somebody asks.
+//!
+//! It knows no kinds of documents.
+
+use std::{
+    ops::Range,
+    sync::{Arc, OnceLock},
+};
+
+use saphyr_parser::{Event, Parser};
+
+use crate::finding::{Code, Finding, Place};
+
+/// The text of one document of a file.
+#[derive(Debug)]
+pub(super) struct Source {
+    file: Arc<str>,
+    file_text: Arc<str>,
+    range: Range<usize>,
+    /// Number of the first line of `range` in the file.
+    first_line: u32,
+    /// Built when the first finding asks for a line: configurations without findings pay nothing.
+    outline: OnceLock<Outline>,
+}
+
+impl Source {
+    pub(super) fn text(&self) -> &str {
+        &self.file_text[self.range.clone()]
+    }
+
+    pub(super) const fn file(&self) -> &Arc<str> {
+        &self.file
+    }
+
+    pub(super) const fn first_line(&self) -> u32 {
+        self.first_line
+    }
+
+    /// Line of the first thing that is neither blank, comment nor document marker.
+    pub(super) fn content_line(&self) -> Option<u32> {
+        let is_content = |line: &str| {
+            let line = line.strip_prefix("---").unwrap_or(line).trim();
+            !(line.is_empty() || line.starts_with(['#', '%']))
+        };
+        let before = self.text().lines().position(is_content)?;
+        Some(
+            self.first_line
+                .saturating_add(u32::try_from(before).unwrap_or(u32::MAX)),
+        )
+    }
+
+    fn line_of(&self, path: &str) -> u32 {
+        let outline = self.outline.get_or_init(|| Outline::new(self.text()));
+        self.first_line
+            .saturating_add(outline.line_of(path))
+            .saturating_sub(1)
+    }
+}
+
+/// Splits a file into its documents. Those without content are left out.
+///
+/// A line that begins with `---` or `...` ends a document wherever it stands: YAML allows it in no value. So the
+/// split needs no parser.
+pub(super) fn split(file: &str, text: &str) -> Vec<Arc<Source>> {
+    let file: Arc<str> = file.into();
+    let file_text: Arc<str> = text.into();
+    let mut sources = Vec::new();
+    let mut start = (0, 1);
+    let mut add = |start: (usize, u32), end: usize| {
+        let source = Source {
+            file: file.clone(),
+            file_text: file_text.clone(),
+            range: start.0..end,
+            first_line: start.1,
+            outline: OnceLock::new(),
+        };
+        if source.content_line().is_some() {
+            sources.push(Arc::new(source));
+        }
+    };
+    let (mut offset, mut number) = (0, 1);
+    for line in text.split_inclusive('\n') {
+        if is_marker(line, "---") && offset > start.0 {
+            add(start, offset);
+            start = (offset, number);
+        }
+        offset += line.len();
+        number += 1;
+        if is_marker(line, "...") {
+            add(start, offset - line.len());
+            start = (offset, number);
+        }
+    }
+    add(start, offset);
+    sources
+}
+
+fn is_marker(line: &str, marker: &str) -> bool {
+    line.strip_prefix(marker)
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t', '\r', '\n']))
+}
+
+/// The place of an object, from which places of its fields are made.
+#[derive(Clone, Debug)]
+pub struct Position {
+    pub(super) source: Arc<Source>,
+    /// Index in a `List`.
+    pub(super) item: Option<u32>,
+    /// True when fields are given relative to the object's `spec`.
+    pub(super) in_spec: bool,
+    /// Kind and name: `route-rule reviews-default`.
+    pub(super) object: Option<Arc<str>>,
+}
+
+impl Position {
+    /// Kind and name of the object, when it has them.
+    pub fn object(&self) -> Option<&Arc<str>> {
+        self.object.as_ref()
+    }
+
+    /// File, relative to the configuration directory.
+    pub fn file(&self) -> &Arc<str> {
+        &self.source.file
+    }
+
+    /// First line of the object.
+    pub fn line(&self) -> u32 {
+        match self.item {
+            Some(item) => self.source.line_of(&format!("items[{item}]")),
+            None => self.source.content_line().unwrap_or(self.source.first_line),
+        }
+    }
+
+    /// The place of a field, given by its path in the object's specification (`route[1].weight`); the empty path is
+    /// the object itself. A field that is not there has the place of what should contain it.
+    pub fn place(&self, field: &str) -> Place {
+        if field.is_empty() {
+            return Place {
+                file: self.source.file.clone(),
+                line: self.line(),
+                field: String::new(),
+            };
+        }
+        let mut path = self
+            .item
+            .map_or_else(String::new, |item| format!("items[{item}]."));
+        if self.in_spec {
+            path.push_str("spec.");
+        }
+        path.push_str(field);
+        Place {
+            file: self.source.file.clone(),
+            line: self.source.line_of(&path),
+            field: path,
+        }
+    }
+
+    /// A finding about a field of the object.
+    pub fn finding(
+        &self,
+        code: &Code,
+        field: &str,
+        message: impl Into<String>,
+        hint: impl Into<String>,
+    ) -> Finding {
+        Finding::new(code, self.place(field), message, hint).about(self.object.clone())
+    }
+}
+
+/// Line numbers of a document's nodes, counted from the document's first line.
+#[derive(Debug)]
+struct Outline {
+    line: u32,
+    children: Children,
+}
+
+#[derive(Debug)]
+enum Children {
+    None,
+    /// Key, its line, its value.
+    Entries(Vec<(Box<str>, u32, Outline)>),
+    Items(Vec<Outline>),
+}
+
+impl Outline {
+    /// What the parser understands of `text`: after a syntax error, the part before it.
+    fn new(text: &str) -> Self {
+        let mut builder = OutlineBuilder::default();
+        for event in Parser::new_from_str(text) {
+            let Ok((event, span)) = event else { break };
+            let line = u32::try_from(span.start.line()).unwrap_or(u32::MAX);
+            match event {
+                Event::Scalar(value, ..) => builder.leaf(line, &value),
+                Event::Alias(_) => builder.leaf(line, ""),
+                Event::MappingStart(..) => builder.open(line, Children::Entries(Vec::new())),
+                Event::SequenceStart(..) => builder.open(line, Children::Items(Vec::new())),
+                Event::MappingEnd | Event::SequenceEnd => builder.close(),
+                _ => {}
+            }
+        }
+        builder.finish()
+    }
+
+    /// The line of the node at `path`, or of the deepest node on the way to it. Keys may hold dots: the longest key
+    /// that fits is taken.
+    fn line_of(&self, path: &str) -> u32 {
+        match &self.children {
+            Children::None => self.line,
+            Children::Entries(entries) => {
+                let path = path.strip_prefix('.').unwrap_or(path);
+                let fitting = entries
+                    .iter()
+                    .filter_map(|entry| Some((entry, after_key(path, &entry.0)?)));
+                match fitting.max_by_key(|(entry, _)| entry.0.len()) {
+                    Some(((_, line, _), "")) => *line,
+                    Some(((_, line, value), rest)) if matches!(value.children, Children::None) => {
+                        debug_assert!(!rest.is_empty());
+                        *line
+                    }
+                    Some(((_, key_line, value), rest)) => value.line_below(rest).unwrap_or(*key_line),
+                    None => self.line,
+                }
+            }
+            Children::Items(items) => {
+                let item = path
+                    .strip_prefix('[')
+                    .and_then(|rest| rest.split_once(']'))
+                    .and_then(|(index, rest)| Some((items.get(index.parse::<usize>().ok()?)?, rest)));
+                match item {
+                    Some((item, "")) => item.line,
+                    Some((item, rest)) => item.line_of(rest),
+                    None => self.line,
+                }
+            }
+        }
+    }
+
+    /// As [`Outline::line_of`], but nothing when not even the first step of `path` is there.
+    fn line_below(&self, path: &str) -> Option<u32> {
+        let found = match &self.children {
+            Children::None => false,
+            Children::Entries(entries) => {
+                let path = path.strip_prefix('.').unwrap_or(path);
+                entries.iter().any(|(key, ..)| after_key(path, key).is_some())
+            }
+            Children::Items(_) => path.starts_with('['),
+        };
+        found.then(|| self.line_of(path))
+    }
+}
+
+/// What follows `key` in `path`, when `path` begins with it, in the spelling of the language or of its proto names.
+fn after_key<'p>(path: &'p str, key: &str) -> Option<&'p str> {
+    let rest = path.strip_prefix(key).or_else(|| {
+        let end = path.find(['.', '[']).unwrap_or(path.len());
+        (snake_case(&path[..end]) == key).then(|| &path[end..])
+    })?;
+    (rest.is_empty() || rest.starts_with(['.', '['])).then_some(rest)
+}
+
+fn snake_case(camel: &str) -> String {
+    let mut snake = String::with_capacity(camel.len() + 4);
+    for c in camel.chars() {
+        if c.is_ascii_uppercase() {
+            snake.push('_');
+        }
+        snake.push(c.to_ascii_lowercase());
+    }
+    snake
+}
+
+/// A key with its line.
+type Key = (Box<str>, u32);
+
+/// Nodes that are open, each with the key that waits for its value.
+#[derive(Default)]
+struct OutlineBuilder {
+    open: Vec<(Outline, Option<Key>)>,
+    root: Option<Outline>,
+}
+
+impl OutlineBuilder {
+    fn open(&mut self, line: u32, children: Children) {
+        self.open.push((Outline { line, children }, None));
+    }
+
+    fn leaf(&mut self, line: u32, text: &str) {
+        if let Some((parent, key @ None)) = self.open.last_mut()
+            && matches!(parent.children, Children::Entries(_))
+        {
+            *key = Some((text.into(), line));
+            return;
+        }
+        self.add(Outline {
+            line,
+            children: Children::None,
+        });
+    }
+
+    fn close(&mut self) {
+        if let Some((node, _)) = self.open.pop() {
+            self.add(node);
+        }
+    }
+
+    fn add(&mut self, node: Outline) {
+        let Some((parent, key)) = self.open.last_mut() else {
+            self.root.get_or_insert(node);
+            return;
+        };
+        match (&mut parent.children, key.take()) {
+            (Children::Entries(entries), Some((key, line))) => entries.push((key, line, node)),
+            (Children::Items(items), _) => items.push(node),
+            // A key that is a mapping or a list: the tree refuses it, so nobody asks for its line.
+            (Children::Entries(_), None) => *key = Some(("".into(), node.line)),
+            (Children::None, _) => {}
+        }
+    }
+
+    fn finish(mut self) -> Outline {
+        while !self.open.is_empty() {
+            self.close();
+        }
+        self.root.unwrap_or(Outline {
+            line: 1,
+            children: Children::None,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FILE: &str = "# head\n---\n# one\na: 1\nspec:\n  route:\n  - tags: {app.kubernetes.io/name: x}\n    \
+                        weight: 2\n  -\n    weight: 3\n  http_fault:\n    delay: 1\n...\n--- # empty\n---\nb: |\n  --- no\n";
+
+    #[test]
+    fn documents_are_split_at_markers() {
+        let lines: Vec<_> = split("f", FILE).iter().map(|s| s.content_line()).collect();
+        assert_eq!(lines, [Some(4), Some(16)]);
+        assert_eq!(split("f", "").len(), 0);
+        assert_eq!(split("f", "--- {a: b}\n--- {c: d}").len(), 2);
+        assert_eq!(split("f", "---x: b\n").len(), 1);
+    }
+
+    #[test]
+    fn fields_have_lines() {
+        let source = &split("f", FILE)[0];
+        for (path, line) in [
+            ("a", 4),
+            ("spec", 5),
+            ("spec.route[0].tags.app.kubernetes.io/name", 7),
+            ("spec.route[0].weight", 8),
+            ("spec.route[1].weight", 10),
+            ("spec.route[1].tags.version", 10),
+            ("spec.httpFault.delay", 12),
+            ("spec.httpFault.abort", 11),
+            ("spec.nothing", 5),
+        ] {
+            assert_eq!(source.line_of(path), line, "{path}");
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! The list of everything a configuration can be told: stable code, severity, and what it means.
+//!
+//! Documentation is generated from this list; a code is never renamed or given another meaning.
+
+use super::Severity;
+
+/// A kind of finding.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Code {
+    /// Stable name in kebab-case.
+    pub name: &'static str,
+    /// How bad it is.
+    pub severity: Severity,
+    /// What it means, in one line.
+    pub explanation: &'static str,
+}
+
+macro_rules! codes {
+    ($($constant:ident = $severity:ident $name:literal: $explanation:literal;)+) => {
+        $(#[doc = $explanation]
+        pub const $constant: Code = Code {
+            name: $name,
+            severity: Severity::$severity,
+            explanation: $explanation,
+        };)+
+
+        /// Every code, in the order of this list.
+        pub const ALL: &[Code] = &[$($constant),+];
+    };
+}
+
+codes! {
+    // Reading files.
+    UNREADABLE_FILE = Error "unreadable-file": "The file or directory cannot be read, or is not UTF-8 text.";
+    TOO_LARGE = Error "too-large": "The configuration is beyond a stated limit of size, files or documents.";
+    SYNTAX = Error "syntax": "The text is not YAML, repeats a key, nests too deep, or expands aliases without end.";
+    NO_CONFIGURATION = Warning "no-configuration": "There is no document to read.";
+    // Documents.
+    UNKNOWN_KIND = Error "unknown-kind": "The document is neither a rule nor a Kubernetes object.";
+    IGNORED_KIND = Warning "ignored-kind": "A Kubernetes object of a kind that routing does not read was skipped.";
+    NOT_SUPPORTED_YET = Error "not-supported-yet": "A field or kind of the rule languages that router does not do yet.";
+    UNKNOWN_FIELD = Error "unknown-field": "The rule language has no field of this name here.";
+    WRONG_TYPE = Error "wrong-type": "The value has another type than the field takes.";
+    CONFLICTING_FIELDS = Error "conflicting-fields": "Two fields, or two spellings of one field, exclude each other.";
+    MISSING_FIELD = Error "missing-field": "A field that must be there is not.";
+    INVALID_NAME = Error "invalid-name": "An object, namespace or service has a name that DNS would not take.";
+    DUPLICATE_NAME = Error "duplicate-name": "Two objects of one kind have the same name.";
+    // Values.
+    MISSING_DESTINATION = Error "missing-destination": "The rule or policy does not say which service it is for.";
+    INVALID_MATCH = Error "invalid-match": "A header condition must have exactly one of exact, prefix and regex.";
+    INVALID_HEADER_NAME = Error "invalid-header-name": "HTTP allows no header of this name.";
+    INVALID_REGEX = Error "invalid-regex": "The regular expression cannot be compiled for linear-time matching.";
+    INVALID_DURATION = Error "invalid-duration": "The duration cannot be read, is zero, negative or too long.";
+    PERCENT_OUT_OF_RANGE = Error "percent-out-of-range": "A percentage must be between 0 and 100.";
+    WEIGHT_OUT_OF_RANGE = Error "weight-out-of-range": "A weight must be between 0 and 100.";
+    INVALID_STATUS = Error "invalid-status": "An abort must answer with an HTTP status between 200 and 599.";
+    INVALID_VALUE = Error "invalid-value": "The value is not one that the field takes.";
+    LIMIT_OF_ZERO = Error "limit-of-zero": "A limit of 0 could mean none or no limit, so it is not taken.";
+    INVALID_ADDRESS = Error "invalid-address": "A registry object has an address that is no IP address.";
+    // The registry.
+    FRONTEND_CONFLICT = Error "frontend-conflict": "Two services claim one address and port.";
+    CAPACITY = Error "capacity": "The configuration does not fit in the kernel's maps.";
+    IGNORED_PORT = Warning "ignored-port": "A service port that is not TCP is not routed.";
+    IGNORED_SERVICE = Warning "ignored-service": "A service that has no address of its own in the cluster is not routed.";
+    IGNORED_ENDPOINTS = Warning "ignored-endpoints": "An EndpointSlice belongs to no known service or holds host names.";
+    // What has no effect, or another than it seems.
+    NO_SERVICES = Warning "no-services": "There are rules but no services, so rules were checked only by themselves.";
+    UNKNOWN_SERVICE = Warning "unknown-service": "No service has the name that a rule or policy uses.";
+    NO_MATCHING_ENDPOINTS = Warning "no-matching-endpoints": "No endpoint carries the tags of a route now; requests to it are refused.";
+    NO_MATCHING_SOURCE = Warning "no-matching-source": "No workload satisfies the source condition now.";
+    WEIGHTS_SUM = Warning "weights-sum": "The weights of a rule do not sum to 100; they are used in proportion.";
+    PRECEDENCE_TIE = Warning "precedence-tie": "Two rules of a destination have equal precedence; the object names decide.";
+    UNREACHABLE_RULE = Warning "unreachable-rule": "An earlier rule takes everything that this one could match.";
+    POLICY_NEVER_APPLIES = Warning "policy-never-applies": "No rule routes explicitly to the tags of this policy.";
+    POLICY_TIE = Warning "policy-tie": "Two policies are for the same destination and tags; the object names decide.";
+    HTTP_MATCH_ON_TCP_PORT = Warning "http-match-on-tcp-port": "The rule needs HTTP, but no port of its destination speaks HTTP.";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique_kebab_case() {
+        let mut names: Vec<_> = ALL.iter().map(|c| c.name).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), ALL.len());
+        assert!(
+            names
+                .iter()
+                .all(|n| n.chars().all(|c| c.is_ascii_lowercase() || c == '-'))
+        );
+        assert!(ALL.iter().all(|c| c.explanation.ends_with('.')));
+    }
+}
