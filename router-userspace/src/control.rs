@@ -1,1 +1,295 @@
-//! The event loop: reloads, publishes, reconciles. The sole publisher of snapshots.
+//! The event loop: reads the configuration again when it changes, publishes, brings the kernel in step. The sole
+//! publisher of snapshots.
+//!
+//! It runs on a thread of its own and blocks: neither requests nor the admin address ever wait for it. It knows
+//! nothing of how maps are written ([`Reconcile`]) or of how text becomes a model ([`Read`]).
+
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    sync::{
+        Arc,
+        mpsc::{Receiver, RecvTimeoutError},
+    },
+    time::Duration,
+};
+
+use router_rules::{Snapshot, model::Model, source::ClassId};
+use tracing::{debug, error, info, warn};
+
+use crate::{
+    clock,
+    finding::{Finding, Severity},
+    live::{Live, Reload},
+    metrics::{ControlMetrics, ReloadOutcome},
+    readiness::BlockReady,
+    registry::{Identity, NodeCallers},
+};
+
+mod fingerprint;
+mod schedule;
+mod watch;
+
+pub use fingerprint::fingerprint;
+pub use schedule::{
+    CONFIG_QUIET, CONFIG_WAIT_AT_MOST, Due, RECONCILE_EVERY, RETRY_AFTER, SCAN_EVERY, Schedule,
+};
+pub use watch::{Watch, WatchError, watch};
+
+/// Findings of one reading that are logged; the admin address has them all.
+const MAX_LOGGED_FINDINGS: usize = 20;
+
+/// Events that may wait for the loop.
+pub const MAX_EVENTS: usize = 64;
+
+/// What happens to control.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Event {
+    /// Something in the configuration directory was touched.
+    ConfigTouched,
+    /// The agent stops.
+    Shutdown,
+}
+
+/// A configuration that compiled.
+#[derive(Debug)]
+pub struct Compiled {
+    /// What the snapshot is built from.
+    pub model: Model,
+    /// How the model's workloads are recognised on a node.
+    pub identities: Vec<Identity>,
+    /// Warnings.
+    pub findings: Vec<Finding>,
+}
+
+/// Reads and compiles the configuration directory; on an error, every finding.
+pub type Read = Box<dyn FnMut() -> Result<Compiled, Vec<Finding>> + Send>;
+
+/// What was done to bring the kernel in step.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Reconciled {
+    /// Changes written.
+    pub operations: usize,
+    /// True when something is left that can only be cleared away later.
+    pub leftovers: bool,
+}
+
+/// The kernel half as control sees it.
+pub trait Reconcile: Send {
+    /// Says why a snapshot cannot be put in force in the kernel. Nothing is changed.
+    ///
+    /// # Errors
+    ///
+    /// What does not fit, as findings.
+    fn admit(&self, snapshot: &Snapshot, sources: &BTreeMap<u64, ClassId>) -> Result<(), Vec<Finding>>;
+
+    /// Brings the maps in step. It may be repeated at any time.
+    ///
+    /// # Errors
+    ///
+    /// A map could not be written. What was routed before still is, by the old rules or by the new ones.
+    fn reconcile(
+        &mut self,
+        snapshot: &Snapshot,
+        sources: &BTreeMap<u64, ClassId>,
+    ) -> anyhow::Result<Reconciled>;
+}
+
+/// What control works with.
+pub struct Parts {
+    /// Directory of the configuration.
+    pub config: PathBuf,
+    /// Reads and compiles it.
+    pub read: Read,
+    /// Where snapshots are published.
+    pub live: Arc<Live>,
+    /// Workloads of this node.
+    pub callers: Arc<NodeCallers>,
+    /// The kernel half.
+    pub kernel: Box<dyn Reconcile>,
+    /// What is counted.
+    pub metrics: ControlMetrics,
+    /// Dropped when the first configuration is in force in the proxy and in the kernel.
+    pub not_ready: Vec<BlockReady>,
+}
+
+/// The event loop.
+pub struct Control {
+    parts: Parts,
+    schedule: Schedule,
+    /// Of the files that were read last, whatever became of them.
+    seen: Option<u64>,
+}
+
+impl Control {
+    /// Nothing is read before [`Control::reload`].
+    pub fn new(parts: Parts) -> Self {
+        Self {
+            parts,
+            schedule: Schedule::new(clock::now()),
+            seen: None,
+        }
+    }
+
+    /// Runs until [`Event::Shutdown`], or until nobody can send events any more. The kernel keeps what it has.
+    pub fn run(mut self, events: &Receiver<Event>) {
+        loop {
+            let wait = self.schedule.deadline().saturating_duration_since(clock::now());
+            match events.recv_timeout(wait) {
+                Ok(Event::ConfigTouched) => self.schedule.config_touched(clock::now()),
+                Ok(Event::Shutdown) | Err(RecvTimeoutError::Disconnected) => return,
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+            while let Some(due) = self.schedule.due(clock::now()) {
+                match due {
+                    Due::Reload => self.reload(),
+                    Due::Scan => self.scan(),
+                    Due::Reconcile => self.reconcile(),
+                }
+            }
+        }
+    }
+
+    /// Reads the configuration and puts it in force: in the proxy first, then in the kernel. One with errors changes
+    /// nothing and is reported; one whose files are as they were is not even compiled.
+    pub fn reload(&mut self) {
+        // Taken before the files are read: what changes meanwhile is noticed by the next event.
+        let fingerprint = fingerprint(&self.parts.config);
+        if fingerprint.is_some() && fingerprint == self.seen {
+            debug!("configuration touched, but unchanged");
+            self.parts.metrics.reloaded(ReloadOutcome::unchanged);
+            return;
+        }
+        self.seen = fingerprint;
+        let started = clock::now();
+        match self.compile() {
+            Ok((snapshot, findings)) => {
+                self.publish(snapshot);
+                let took = clock::now().duration_since(started);
+                self.accepted(findings, took);
+            }
+            Err(findings) => self.rejected(findings),
+        }
+    }
+
+    fn compile(&mut self) -> Result<(Snapshot, Vec<Finding>), Vec<Finding>> {
+        let compiled = (self.parts.read)()?;
+        let generation = self.parts.live.load().generation() + 1;
+        let snapshot = Snapshot::build(compiled.model, generation);
+        self.parts.kernel.admit(&snapshot, &self.sources(&snapshot))?;
+        // Recognising more or fewer workloads than the snapshot in force knows is harmless: the others are unknown.
+        self.parts.callers.replace(&compiled.identities);
+        Ok((snapshot, compiled.findings))
+    }
+
+    fn publish(&mut self, snapshot: Snapshot) {
+        self.parts.live.publish(Arc::new(snapshot));
+        self.count_cgroups();
+        self.reconcile();
+    }
+
+    fn scan(&mut self) {
+        if self.parts.callers.rescan() {
+            self.count_cgroups();
+            self.reconcile();
+        }
+    }
+
+    fn count_cgroups(&self) {
+        self.parts
+            .metrics
+            .workload_cgroups
+            .set(self.parts.callers.scanned().len() as u64);
+    }
+
+    fn reconcile(&mut self) {
+        let snapshot = self.parts.live.load();
+        if snapshot.generation() == 0 {
+            // No configuration was good yet: what an earlier agent left stays in force.
+            self.schedule.reconciled(clock::now());
+            return;
+        }
+        let sources = self.sources(&snapshot);
+        let started = clock::now();
+        let result = self.parts.kernel.reconcile(&snapshot, &sources);
+        let now = clock::now();
+        self.parts
+            .metrics
+            .reconcile_duration
+            .observe(now.duration_since(started).as_secs_f64());
+        match result {
+            Ok(done) => {
+                self.parts
+                    .metrics
+                    .reconcile_operations
+                    .inc_by(done.operations as u64);
+                self.parts.not_ready.clear();
+                if done.leftovers {
+                    self.schedule.reconcile_again(now);
+                } else {
+                    self.schedule.reconciled(now);
+                }
+            }
+            Err(error) => {
+                error!(error = %format!("{error:#}"), retry_after = ?RETRY_AFTER, "kernel maps are not in step");
+                self.parts.metrics.reconcile_failures.inc();
+                self.schedule.reconcile_again(now);
+            }
+        }
+    }
+
+    /// Class of every cgroup whose workload the snapshot knows.
+    fn sources(&self, snapshot: &Snapshot) -> BTreeMap<u64, ClassId> {
+        let class = |(&cgroup, workload): (&u64, &Arc<str>)| {
+            let workload = snapshot.workload(workload)?;
+            Some((cgroup, snapshot.class_of(Some(workload))))
+        };
+        self.parts.callers.scanned().iter().filter_map(class).collect()
+    }
+
+    fn accepted(&self, findings: Vec<Finding>, took: Duration) {
+        let snapshot = self.parts.live.load();
+        info!(
+            generation = snapshot.generation(),
+            services = snapshot.ports().len(),
+            rules = snapshot.rule_count(),
+            warnings = findings.len(),
+            ?took,
+            "configuration in force"
+        );
+        self.report(findings, ReloadOutcome::accepted);
+    }
+
+    fn rejected(&self, findings: Vec<Finding>) {
+        let errors = findings.iter().filter(|f| f.severity == Severity::Error).count();
+        let in_force = self.parts.live.load().generation();
+        error!(
+            errors,
+            in_force, "configuration has errors; what was in force stays in force"
+        );
+        self.report(findings, ReloadOutcome::rejected);
+    }
+
+    fn report(&self, findings: Vec<Finding>, outcome: ReloadOutcome) {
+        self.parts.metrics.reloaded(outcome);
+        for finding in findings.iter().take(MAX_LOGGED_FINDINGS) {
+            match finding.severity {
+                Severity::Error => error!(code = finding.code, "{finding}"),
+                Severity::Warning => warn!(code = finding.code, "{finding}"),
+            }
+        }
+        if findings.len() > MAX_LOGGED_FINDINGS {
+            warn!(
+                more = findings.len() - MAX_LOGGED_FINDINGS,
+                "further findings: see `router status`"
+            );
+        }
+        self.parts.live.report(Reload {
+            at: clock::wall(),
+            findings: findings.into(),
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests;
