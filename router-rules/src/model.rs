@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Everything a snapshot is built from.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, PartialEq, Debug, Default)]
 pub struct Model {
     /// Services with their instances.
     pub services: Vec<Service>,
@@ -30,7 +30,7 @@ pub struct Model {
 }
 
 /// A named destination.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub struct Service {
     /// Fully qualified name, unique.
     pub name: ServiceName,
@@ -41,7 +41,7 @@ pub struct Service {
 }
 
 /// A port of a service with the instances behind it.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub struct Port {
     /// Port that clients connect to.
     pub number: u16,
@@ -100,7 +100,7 @@ pub struct Endpoint {
 }
 
 /// An ordered rule of a destination.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub struct Rule {
     /// Where it was written.
     pub origin: Origin,
@@ -110,7 +110,8 @@ pub struct Rule {
     pub precedence: i32,
     /// Alternatives, of which one must hold; none: the rule always matches.
     pub any_of: Vec<Match>,
-    /// Where matching requests go; none: every instance of the destination.
+    /// Where matching requests go; none: every instance of the destination. Those after the first
+    /// [`MAX_SLOTS`](crate::weight::MAX_SLOTS) are never chosen.
     pub targets: Vec<Target>,
     /// Time for the whole request with its retries; none: [`DEFAULT_TIMEOUT`](crate::action::DEFAULT_TIMEOUT).
     pub timeout: Option<std::time::Duration>,

@@ -5,7 +5,7 @@ use std::fmt;
 use regex::Regex;
 
 /// How a header value, path, method, scheme or authority is compared. Case matters.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub enum TextMatch {
     /// The whole value.
     Exact(String),
@@ -26,12 +26,6 @@ impl TextMatch {
             Self::Regex(regex) => regex.anchored.is_match(value),
             Self::Present => true,
         }
-    }
-}
-
-impl PartialEq for TextMatch {
-    fn eq(&self, other: &Self) -> bool {
-        self.to_string() == other.to_string()
     }
 }
 
@@ -63,12 +57,23 @@ impl WholeRegex {
     pub fn new(source: &str) -> Result<Self, regex::Error> {
         // Compiled bare first, so that `a)(b` is not made valid by the group around it.
         Regex::new(source)?;
+        // A comment at the end, which `(?x)` allows, would swallow what follows it: then the line is ended first.
+        let anchored = Regex::new(&format!(r"\A(?:{source})\z"))
+            .or_else(|_| Regex::new(&format!("\\A(?:{source}\n)\\z")))?;
         Ok(Self {
             source: source.to_owned(),
-            anchored: Regex::new(&format!(r"\A(?:{source})\z"))?,
+            anchored,
         })
     }
 }
+
+impl PartialEq for WholeRegex {
+    fn eq(&self, other: &Self) -> bool {
+        self.source == other.source
+    }
+}
+
+impl Eq for WholeRegex {}
 
 #[cfg(test)]
 mod tests {
@@ -82,6 +87,17 @@ mod tests {
         let alternatives = TextMatch::Regex(WholeRegex::new("a|b").unwrap());
         assert!(alternatives.matches("b") && !alternatives.matches("bc"));
         assert!(WholeRegex::new("a)(b").is_err());
+    }
+
+    #[test]
+    fn regex_flags_stay_inside() {
+        let whole = |source| TextMatch::Regex(WholeRegex::new(source).unwrap());
+        assert!(whole("(?x) a b # comment").matches("ab"));
+        assert!(!whole("(?x) a b # comment").matches("ab\n"));
+        assert!(!whole("(?m)^a$").matches("a\nb"));
+        assert!(whole("(?i)a|b").matches("B"));
+        assert_eq!(whole("a"), whole("a"));
+        assert_ne!(whole("a"), TextMatch::Exact("a".into()));
     }
 
     #[test]

@@ -10,8 +10,10 @@ pub const MAX_SLOTS: usize = 1024;
 pub struct SlotTable(Box<[u16]>);
 
 impl SlotTable {
-    /// Builds the table for `weights`; it is empty when every weight is zero.
+    /// Builds the table for `weights`; it is empty when every weight is zero. Weights after the first [`MAX_SLOTS`]
+    /// get no slot.
     pub fn new(weights: &[u32]) -> Self {
+        let weights = &weights[..weights.len().min(MAX_SLOTS)];
         Self(interleave(&apportion(weights)))
     }
 
@@ -31,7 +33,7 @@ impl SlotTable {
     }
 }
 
-/// Slots each weight gets.
+/// Slots that each of at most [`MAX_SLOTS`] weights gets.
 ///
 /// The weights are divided by their greatest common divisor; when their sum then fits in [`MAX_SLOTS`] the
 /// shares are exact. Otherwise [`MAX_SLOTS`] slots are apportioned by largest remainder (ties to the earlier
@@ -128,6 +130,14 @@ mod tests {
     #[test]
     fn remainders_go_to_the_largest_first() {
         assert_eq!(apportion(&[1_000_003, 1_000_003, 1]), [512, 511, 1]);
+    }
+
+    #[test]
+    fn more_targets_than_slots_still_fit() {
+        let table = SlotTable::new(&vec![1; 70_000]);
+        assert_eq!(table.slots().len(), MAX_SLOTS);
+        assert_eq!(table.slots().last(), Some(&(MAX_SLOTS as u16 - 1)));
+        assert_eq!(SlotTable::new(&[u32::MAX; MAX_SLOTS]).slots().len(), MAX_SLOTS);
     }
 
     proptest::proptest! {
