@@ -7,6 +7,8 @@
 
 mod filing;
 mod search;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
 
