@@ -208,8 +208,7 @@ fn order(rules: &[Placed<'_, Rule>], findings: &mut Vec<Finding>) {
             .push(rule);
     }
     for (_, mut rules) in by_destination {
-        // The engine's order.
-        rules.sort_by_key(|r| (std::cmp::Reverse(r.item.precedence), r.item.origin.object.clone()));
+        rules.sort_by_key(|r| r.item.rank());
         for pair in rules.windows(2) {
             if pair[0].item.precedence == pair[1].item.precedence {
                 tie(pair[0], pair[1], findings);
