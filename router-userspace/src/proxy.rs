@@ -1,1 +1,38 @@
-//! The HTTP proxy: one readable function per request.
+//! The HTTP and TCP proxy: the data plane in userspace.
+//!
+//! [`start`] opens the listeners and the worker threads. A connection is accepted by one worker and stays with it
+//! ([`listener`] → [`connection`] → `downstream` or `tcp`). A request is one plain function (`pipeline`): sanitise →
+//! snapshot → [`decide`] → fault → pick → forward → stream. Upstream connections come from `upstream`, whose pools
+//! belong to a worker; only destinations with a connection limit share one pool, so that no worker starves another.
+//! Errors are [`error::ProxyError`]s, which carry their side, and `respond` alone turns them into responses.
+//!
+//! It does not know configuration files, kernel maps or how an access line is written.
+
+pub mod access;
+pub mod decide;
+pub mod error;
+pub mod limits;
+pub mod stats;
+
+mod balance;
+mod body;
+mod connection;
+mod downstream;
+mod drain;
+mod exchange;
+mod forward;
+mod headers;
+mod listener;
+mod pipeline;
+mod respond;
+mod tcp;
+mod upgrade;
+mod upstream;
+mod view;
+mod worker;
+
+pub use access::{AccessRecord, AccessSink};
+pub use decide::{decide, decide_connection};
+pub use limits::Limits;
+pub use stats::{ProxyStats, Totals};
+pub use worker::{Proxy, ProxyConfig, Stopped, start};

@@ -1,0 +1,159 @@
+//! Bodies on their way: counted, never collected, except for a bounded copy where a request may be sent again.
+//!
+//! It knows no routes and no pools; what happens when a response ends is the business of what it carries.
+
+use std::{
+    pin::Pin,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use tokio::{sync::Notify, time::Instant};
+
+pub(crate) use replay::Replay;
+pub(crate) use response::{ResponseBody, Upstream};
+
+mod replay;
+mod response;
+
+/// How far a request's body has come. Shared by the body, which moves into the upstream connection, and the exchange.
+#[derive(Debug, Default)]
+pub(crate) struct Transfer {
+    bytes: AtomicU64,
+    /// When the body ended, failed or was given up.
+    settled: OnceLock<Instant>,
+    whole: AtomicBool,
+    failed: AtomicBool,
+    settling: Notify,
+}
+
+impl Transfer {
+    /// Bytes received so far.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes.load(Relaxed)
+    }
+
+    /// True when the body was forwarded to its end.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.whole.load(Relaxed)
+    }
+
+    /// True when the client broke off.
+    pub(crate) fn is_failed(&self) -> bool {
+        self.failed.load(Relaxed)
+    }
+
+    /// Resolves when nothing more is awaited from the client, with the moment when that was.
+    pub(crate) async fn settled(&self) -> Instant {
+        loop {
+            let notified = self.settling.notified();
+            if let Some(&at) = self.settled.get() {
+                return at;
+            }
+            notified.await;
+        }
+    }
+
+    fn settle(&self) {
+        if self.settled.set(Instant::now()).is_ok() {
+            self.settling.notify_waiters();
+        }
+    }
+}
+
+/// A request's body while it streams through.
+pub(crate) struct Metered {
+    body: Incoming,
+    transfer: Arc<Transfer>,
+}
+
+impl Metered {
+    pub(crate) fn new(body: Incoming, transfer: Arc<Transfer>) -> Self {
+        Self { body, transfer }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        match &frame {
+            Some(Ok(frame)) => {
+                let length = frame.data_ref().map_or(0, Bytes::len);
+                self.transfer.bytes.fetch_add(length as u64, Relaxed);
+                if self.body.is_end_stream() || frame.is_trailers() {
+                    self.end();
+                }
+            }
+            Some(Err(_)) => {
+                self.transfer.failed.store(true, Relaxed);
+                self.transfer.settle();
+            }
+            None => self.end(),
+        }
+        Poll::Ready(frame)
+    }
+
+    fn end(&self) {
+        self.transfer.whole.store(true, Relaxed);
+        self.transfer.settle();
+    }
+}
+
+impl Drop for Metered {
+    fn drop(&mut self) {
+        self.transfer.settle();
+    }
+}
+
+/// The body that an upstream connection sends.
+pub(crate) enum RequestBody {
+    Empty,
+    Stream(Metered),
+    /// One attempt's reading of a body that may be sent again.
+    Replay(replay::Reading),
+}
+
+/// Why a request's body broke off.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BodyError {
+    #[error("the client's body broke off: {0}")]
+    Client(#[source] hyper::Error),
+    #[error("another attempt took over")]
+    Superseded,
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match self.get_mut() {
+            Self::Empty => Poll::Ready(None),
+            Self::Stream(body) => body.poll(cx).map_err(BodyError::Client),
+            Self::Replay(reading) => reading.poll(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::Stream(body) => body.body.is_end_stream(),
+            Self::Replay(reading) => reading.is_end(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Empty => SizeHint::with_exact(0),
+            Self::Stream(body) => body.body.size_hint(),
+            Self::Replay(reading) => reading.size_hint(),
+        }
+    }
+}

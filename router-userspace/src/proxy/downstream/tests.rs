@@ -1,0 +1,53 @@
+//! Tests of `downstream`: who is slow, who is idle.
+
+use std::time::Duration;
+
+use super::*;
+
+fn patience() -> Patience {
+    Patience::new(&Limits {
+        head_timeout: Duration::from_secs(10),
+        downstream_idle: Duration::from_secs(30),
+        ..Limits::default()
+    })
+}
+
+#[test]
+fn a_head_that_takes_longer_than_a_look_is_slow() {
+    let activity = Activity::default();
+    let mut patience = patience();
+    activity.receives();
+    assert_eq!(patience.look(activity.look()), Judgement::Fine);
+    activity.receives();
+    assert_eq!(patience.look(activity.look()), Judgement::Slow);
+}
+
+#[test]
+fn a_request_ends_the_wait_for_its_head() {
+    let activity = Activity::default();
+    let mut patience = patience();
+    activity.receives();
+    assert_eq!(patience.look(activity.look()), Judgement::Fine);
+    activity.request_begins();
+    for _ in 0..10 {
+        // Its body and its response may take any time.
+        activity.receives();
+        assert_eq!(patience.look(activity.look()), Judgement::Fine);
+    }
+    activity.request_ends();
+    activity.receives();
+    assert_eq!(patience.look(activity.look()), Judgement::Fine);
+}
+
+#[test]
+fn silence_is_idle_after_its_time() {
+    let activity = Activity::default();
+    let mut patience = patience();
+    activity.request_begins();
+    activity.request_ends();
+    let judged: Vec<_> = (0..4).map(|_| patience.look(activity.look())).collect();
+    assert_eq!(
+        judged,
+        [Judgement::Fine, Judgement::Fine, Judgement::Fine, Judgement::Idle]
+    );
+}

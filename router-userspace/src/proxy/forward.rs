@@ -1,0 +1,250 @@
+//! From a routed request to an endpoint's response: attempts, retries, timeouts.
+//!
+//! It knows which subset was picked, not why.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use http::{Request, Response, request};
+use hyper::body::Incoming;
+use router_rules::{action::Retries, snapshot::Subset};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+
+use super::{
+    balance::{self, InFlight},
+    body::{Replay, RequestBody, Transfer},
+    error::{Kind, ProxyError},
+    exchange::Exchange,
+    upstream::{Fresh, Lease, Target},
+    view::SubsetState,
+    worker::Worker,
+};
+
+/// Until when a response must be complete. It runs from the moment when the request is, so that an upload or a
+/// stream in both directions is not cut while the client still sends (Envoy does the same).
+#[derive(Clone, Debug)]
+pub(crate) struct Deadline {
+    /// None: never.
+    limit: Option<Duration>,
+    begun: Instant,
+    request: Option<Arc<Transfer>>,
+}
+
+impl Deadline {
+    /// `limit` after `begun` or after the end of `request`, whichever is later; zero: never.
+    pub(crate) fn new(limit: Duration, begun: Instant, request: Option<Arc<Transfer>>) -> Self {
+        Self {
+            limit: Some(limit).filter(|limit| !limit.is_zero()),
+            begun,
+            request,
+        }
+    }
+
+    /// Resolves when the time is over.
+    pub(crate) async fn passed(self) {
+        let Some(limit) = self.limit else {
+            return std::future::pending().await;
+        };
+        let begun = match &self.request {
+            Some(request) => request.settled().await.max(self.begun),
+            None => self.begun,
+        };
+        match begun.checked_add(limit) {
+            Some(at) => sleep_until(at).await,
+            None => std::future::pending().await,
+        }
+    }
+}
+
+/// A request on its way out.
+pub(crate) struct Outbound {
+    pub(crate) head: request::Parts,
+    pub(crate) body: OutboundBody,
+}
+
+/// Its body: sent once, or as often as needed.
+pub(crate) enum OutboundBody {
+    Empty,
+    Once(Option<RequestBody>),
+    Replay(Replay),
+}
+
+impl OutboundBody {
+    fn can_be_sent(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::Once(body) => body.is_some(),
+            Self::Replay(replay) => replay.is_replayable(),
+        }
+    }
+
+    fn next(&mut self) -> RequestBody {
+        match self {
+            Self::Empty => RequestBody::Empty,
+            Self::Once(body) => body.take().unwrap_or(RequestBody::Empty),
+            Self::Replay(replay) => RequestBody::Replay(replay.read()),
+        }
+    }
+}
+
+/// Where a request may be sent.
+pub(crate) struct Destination<'v> {
+    pub(crate) subset: &'v Subset,
+    pub(crate) state: &'v SubsetState,
+    /// Policy whose connection limit applies.
+    pub(crate) policy: Option<Arc<str>>,
+    pub(crate) retries: Option<&'v Retries>,
+}
+
+/// An endpoint's response, and what it holds until its body has ended.
+pub(crate) struct Answer {
+    pub(crate) response: Response<Incoming>,
+    pub(crate) lease: Lease,
+    pub(crate) in_flight: Option<InFlight>,
+}
+
+/// Sends a request until an attempt succeeds, attempts run out, or the deadline passes.
+///
+/// # Errors
+///
+/// The last attempt's error, or the timeout.
+pub(crate) async fn forward(
+    exchange: &mut Exchange,
+    destination: &Destination<'_>,
+    outbound: Outbound,
+    deadline: Deadline,
+) -> Result<Answer, ProxyError> {
+    tokio::select! {
+        biased;
+        outcome = attempts(exchange, destination, outbound) => outcome,
+        () = deadline.passed() => Err(ProxyError::new(Kind::RequestTimeout, "upstream request timeout")),
+    }
+}
+
+async fn attempts(
+    exchange: &mut Exchange,
+    destination: &Destination<'_>,
+    mut outbound: Outbound,
+) -> Result<Answer, ProxyError> {
+    let worker = exchange.session().worker.clone();
+    let mut left = destination.retries.map_or(0, |retries| retries.attempts);
+    let mut tried: Vec<SocketAddr> = Vec::new();
+    loop {
+        let choice = balance::choose(destination.subset, destination.state, &tried)
+            .ok_or_else(|| ProxyError::new(Kind::NoEndpoints, "no healthy upstream"))?;
+        exchange.attempt(choice.endpoint);
+        let target = Target {
+            endpoint: choice.endpoint,
+            http2: destination.subset.protocol().is_http2(),
+            policy: destination.policy.clone(),
+        };
+        let body = outbound.body.next();
+        if left == 0 {
+            let request = Request::from_parts(outbound.head, body);
+            return attempt(&worker, &target, request, choice.in_flight, destination.retries).await;
+        }
+        let request = Request::from_parts(outbound.head.clone(), body);
+        let outcome = attempt(&worker, &target, request, choice.in_flight, destination.retries).await;
+        if !may_help(&outcome) || !outbound.body.can_be_sent() {
+            return outcome;
+        }
+        drop(outcome);
+        left -= 1;
+        tried.push(choice.endpoint);
+        sleep(backoff(worker.limits().backoff, tried.len())).await;
+    }
+}
+
+/// True when another attempt may do better than this one.
+fn may_help(outcome: &Result<Answer, ProxyError>) -> bool {
+    match outcome {
+        Ok(answer) => answer.response.status().is_server_error(),
+        Err(error) => error.is_retriable(),
+    }
+}
+
+/// Wait before retry `number`, counted from 1: uniform in an interval that doubles up to ten times the base.
+fn backoff(base: Duration, number: usize) -> Duration {
+    let doublings = u32::try_from(number.saturating_sub(1)).unwrap_or(u32::MAX).min(4);
+    let interval = (base * 2_u32.pow(doublings)).min(base * 10);
+    interval.mul_f64(fastrand::f64())
+}
+
+/// Sends a request to one endpoint.
+async fn attempt(
+    worker: &Arc<Worker>,
+    target: &Target,
+    request: Request<RequestBody>,
+    in_flight: Option<InFlight>,
+    retries: Option<&Retries>,
+) -> Result<Answer, ProxyError> {
+    let sent = send(worker, target, request);
+    let (response, lease) = match retries
+        .and_then(|r| r.per_try_timeout)
+        .filter(|limit| !limit.is_zero())
+    {
+        None => sent.await?,
+        Some(limit) => timeout(limit, sent)
+            .await
+            .map_err(|_| ProxyError::new(Kind::PerTryTimeout, "upstream request timeout"))??,
+    };
+    Ok(Answer {
+        response,
+        lease,
+        in_flight,
+    })
+}
+
+async fn send(
+    worker: &Arc<Worker>,
+    target: &Target,
+    mut request: Request<RequestBody>,
+) -> Result<(Response<Incoming>, Lease), ProxyError> {
+    let pool = worker.pool(target.policy.is_some());
+    let mut fresh = Fresh::No;
+    loop {
+        let mut lease = pool.lend(target, fresh, &worker.stats).await?;
+        let mut error = match lease.send(request).await {
+            Ok(response) => return Ok((response, lease)),
+            Err(error) => error,
+        };
+        match error.take_message() {
+            // The endpoint closed an idle connection before anything of the request was sent: that is no attempt.
+            Some(unsent) if lease.is_reused() && fresh == Fresh::No => {
+                request = unsent;
+                fresh = Fresh::Yes;
+            }
+            _ => return Err(upstream_error(error.error())),
+        }
+    }
+}
+
+fn upstream_error(error: &hyper::Error) -> ProxyError {
+    tracing::debug!(%error, "upstream request failed");
+    if error.is_user() {
+        // The only thing of ours that hyper can fail on is the body, which is the client's.
+        ProxyError::new(Kind::ClientDisconnected, "the request's body broke off")
+    } else if error.is_parse() {
+        ProxyError::new(Kind::UpstreamProtocolError, "protocol error")
+    } else if error.is_incomplete_message() {
+        ProxyError::new(Kind::UpstreamReset, "connection termination")
+    } else {
+        ProxyError::new(Kind::UpstreamReset, "remote reset")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn backoff_doubles_up_to_ten_times_the_base() {
+        let base = Duration::from_millis(25);
+        for (number, bound) in [(1, 25), (2, 50), (3, 100), (4, 200), (5, 250), (50, 250)] {
+            let longest = (0..200).map(|_| backoff(base, number)).max();
+            assert!(
+                longest.is_some_and(|wait| wait < Duration::from_millis(bound)),
+                "retry {number}"
+            );
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! Every bound of the proxy in one place, with its default.
+//!
+//! It knows no rules: a rule's timeout or a policy's limit is not here.
+
+use std::time::Duration;
+
+/// Bounds of the proxy. The defaults are safe for untrusted clients.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Bytes of an HTTP/1.1 request head or an HTTP/2 header list (Envoy: 60 KiB). A head has at most 100 fields.
+    pub head_bytes: usize,
+    /// A client that has begun a request head must end it within this time; enforced within twice the value. A
+    /// client that sends nothing at all on a new connection has as long.
+    pub head_timeout: Duration,
+    /// A downstream connection without a request for this long is closed (Envoy: 1 hour).
+    pub downstream_idle: Duration,
+    /// Downstream connections of one worker; beyond it connections wait in the listener's queue.
+    pub connections_per_worker: usize,
+    /// Connections that wait to be accepted, per listener.
+    pub backlog: i32,
+    /// Concurrent streams of a downstream HTTP/2 connection.
+    pub streams: u32,
+    /// Streams that a client reset before they were accepted; more is an attack (rapid reset), and the connection is
+    /// closed.
+    pub pending_resets: usize,
+    /// Streams that were reset for a client's protocol errors before its connection is closed.
+    pub error_resets: usize,
+    /// HTTP/2 flow-control window of a stream, in bytes: what one stalled stream may hold in memory.
+    pub stream_window: u32,
+    /// HTTP/2 flow-control window of a connection, in bytes.
+    pub connection_window: u32,
+    /// Bytes of an HTTP/1.1 connection's read buffer, and of what is buffered towards a slow peer. At least 8 KiB.
+    pub http1_buffer: usize,
+    /// Bytes of each direction's buffer of a TCP connection or tunnel.
+    pub tunnel_buffer: usize,
+    /// Time for an upstream connection. Two repeated SYNs (after 1 s and 3 s) fit, and so does another attempt within
+    /// the default timeout of a request. Envoy: 5 s; Istio: 10 s.
+    pub connect_timeout: Duration,
+    /// Idle HTTP/1.1 connections kept per endpoint and pool; the one used longest ago goes first.
+    pub idle_per_endpoint: usize,
+    /// Idle upstream connections are closed after this time.
+    pub upstream_idle: Duration,
+    /// Streams on one upstream HTTP/2 connection before another is opened (the usual limit of servers is 100).
+    pub streams_per_connection: usize,
+    /// Bytes of a request's body that are kept so that it can be sent again. A request with a longer body is not
+    /// retried once more than this has been sent.
+    pub replay_bytes: usize,
+    /// First interval of the back-off between attempts; it doubles up to ten times the value, and the wait is drawn
+    /// from it uniformly (Envoy: 25 ms).
+    pub backoff: Duration,
+    /// How long a draining proxy waits for idle clients to send a request, which it then answers with
+    /// `connection: close`, before it closes their connections.
+    pub drain_idle: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            head_bytes: 60 * 1024,
+            head_timeout: Duration::from_secs(10),
+            downstream_idle: Duration::from_secs(3600),
+            connections_per_worker: 16_384,
+            backlog: 4096,
+            streams: 256,
+            pending_resets: 20,
+            error_resets: 256,
+            stream_window: 256 * 1024,
+            connection_window: 1024 * 1024,
+            http1_buffer: 128 * 1024,
+            tunnel_buffer: 32 * 1024,
+            connect_timeout: Duration::from_secs(5),
+            idle_per_endpoint: 64,
+            upstream_idle: Duration::from_secs(30),
+            streams_per_connection: 100,
+            replay_bytes: 64 * 1024,
+            backoff: Duration::from_millis(25),
+            drain_idle: Duration::from_secs(2),
+        }
+    }
+}

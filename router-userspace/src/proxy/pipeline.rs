@@ -1,0 +1,181 @@
+//! One request, from top to bottom.
+//!
+//! It says what happens in which order; how is the business of the modules that it calls.
+
+use std::sync::Arc;
+
+use http::{Request, Response, StatusCode, header::CONNECTION, request};
+use http_body::Body as _;
+use hyper::{body::Incoming, upgrade::OnUpgrade};
+use router_rules::{action::Fault, matcher};
+use tokio::time::{Instant, sleep};
+
+use super::{
+    body::{Metered, Replay, RequestBody, ResponseBody, Transfer, Upstream},
+    connection::Session,
+    decide::decide,
+    error::{Kind, ProxyError},
+    exchange::Exchange,
+    forward::{Answer, Deadline, Destination, Outbound, OutboundBody, forward},
+    headers::{self, BodyFraming},
+    respond::{self, Dialect},
+    upgrade,
+    upstream::limited_policy,
+};
+
+/// Serves a request.
+pub(crate) async fn serve(session: Arc<Session>, request: Request<Incoming>) -> Response<ResponseBody> {
+    let (head, body) = request.into_parts();
+    let dialect = Dialect::of(&head.headers);
+    let mut exchange = Exchange::begin(&session, &head);
+    let mut response = match answer(&mut exchange, head, body).await {
+        Ok(reply) => reply.into_response(exchange),
+        Err(error) => respond::refuse(error, dialect, exchange),
+    };
+    if session.worker.is_stopping() && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        response
+            .headers_mut()
+            .insert(CONNECTION, http::HeaderValue::from_static("close"));
+    }
+    response
+}
+
+async fn answer(
+    exchange: &mut Exchange,
+    mut head: request::Parts,
+    body: Incoming,
+) -> Result<Reply, ProxyError> {
+    let session = exchange.session().clone();
+    let worker = &session.worker;
+    let client = head.extensions.remove::<OnUpgrade>();
+    headers::sanitise(&mut head)?;
+
+    let view = worker.views().load();
+    let route = decide(
+        &view.snapshot,
+        session.destination,
+        session.caller(),
+        &seen(&head),
+    )
+    .ok_or_else(|| ProxyError::new(Kind::NoService, "no such service"))?;
+    exchange.routed(&route);
+    if let Some(rule) = route.rule() {
+        inject(rule.fault()).await?;
+    }
+
+    let turn = worker.views().take_turn(&view, &route);
+    let subset = route
+        .pick(turn)
+        .map_err(|_| ProxyError::new(Kind::NoWeight, "every weight is zero"))?;
+    exchange.picked(subset);
+    let destination = Destination {
+        subset,
+        state: worker.views().subset(&view, subset),
+        policy: limited_policy(&view.snapshot, subset),
+        retries: route.rule().and_then(|rule| rule.retries()),
+    };
+
+    let http2 = subset.protocol().is_http2();
+    let tunnel = client.filter(|_| !http2 && headers::is_upgrade(&head.headers));
+    let body = outbound_body(exchange, &destination, body);
+    headers::complete_host(&mut head, session.destination);
+    headers::add_forwarding(&mut head.headers, &session.forwarded_for);
+    exchange.forwarded(&head.headers);
+    let framing = if matches!(body, OutboundBody::Empty) {
+        BodyFraming::Empty
+    } else {
+        BodyFraming::Unknown
+    };
+    headers::address(&mut head, http2, framing)?;
+
+    let deadline = Deadline::new(route.timeout(), Instant::now(), exchange.request.clone());
+    let answer = forward(exchange, &destination, Outbound { head, body }, deadline.clone()).await?;
+    Ok(Reply {
+        answer,
+        deadline,
+        tunnel,
+    })
+}
+
+/// What the engine sees of a request.
+fn seen(head: &request::Parts) -> matcher::Request<'_> {
+    matcher::Request {
+        method: &head.method,
+        path: head.uri.path_and_query().map_or("/", |path| path.as_str()),
+        scheme: head.uri.scheme_str().unwrap_or("http"),
+        authority: headers::host(&head.headers),
+        headers: &head.headers,
+    }
+}
+
+/// Holds the request up, then answers it, as the rule's draws say.
+async fn inject(fault: &Fault) -> Result<(), ProxyError> {
+    if let Some(delay) = &fault.delay
+        && delay.fraction.takes(fastrand::u64(..))
+    {
+        sleep(delay.duration).await;
+    }
+    if let Some(abort) = &fault.abort
+        && abort.fraction.takes(fastrand::u64(..))
+    {
+        let status = StatusCode::from_u16(abort.status).unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
+        return Err(ProxyError::fault(status));
+    }
+    Ok(())
+}
+
+fn outbound_body(exchange: &mut Exchange, destination: &Destination<'_>, body: Incoming) -> OutboundBody {
+    if body.is_end_stream() {
+        return OutboundBody::Empty;
+    }
+    let transfer = Arc::new(Transfer::default());
+    exchange.request = Some(transfer.clone());
+    let body = Metered::new(body, transfer);
+    if destination.retries.is_some_and(|retries| retries.attempts > 0) {
+        let bound = exchange.session().worker.limits().replay_bytes;
+        OutboundBody::Replay(Replay::new(body, bound))
+    } else {
+        OutboundBody::Once(Some(RequestBody::Stream(body)))
+    }
+}
+
+/// An endpoint's answer with what is needed to pass it on.
+struct Reply {
+    answer: Answer,
+    deadline: Deadline,
+    /// The client's side of the tunnel that it asked for.
+    tunnel: Option<OnUpgrade>,
+}
+
+impl Reply {
+    fn into_response(self, mut exchange: Exchange) -> Response<ResponseBody> {
+        let Answer {
+            response,
+            lease,
+            in_flight,
+        } = self.answer;
+        let (mut head, body) = response.into_parts();
+        let upstream = head.extensions.remove::<OnUpgrade>();
+        head.version = http::Version::HTTP_11;
+        if head.status == StatusCode::SWITCHING_PROTOCOLS {
+            let (Some(client), Some(upstream)) = (self.tunnel, upstream) else {
+                let error = ProxyError::new(Kind::UpstreamProtocolError, "protocol error");
+                return respond::refuse(error, Dialect::Http, exchange);
+            };
+            headers::sanitise_response(&mut head.headers, true);
+            exchange.responds(head.status.as_u16());
+            upgrade::splice(client, upstream, in_flight, exchange);
+            return Response::from_parts(head, ResponseBody::none());
+        }
+        headers::sanitise_response(&mut head.headers, false);
+        exchange.responds(head.status.as_u16());
+        let upstream = Upstream {
+            body,
+            lease: Some(lease),
+            in_flight,
+            deadline: self.deadline,
+            expiry: None,
+        };
+        Response::from_parts(head, ResponseBody::upstream(upstream, exchange))
+    }
+}

@@ -1,0 +1,126 @@
+//! The only place that invents responses: from an error to a status, a body and the header `x-router-reason`.
+//!
+//! It does not decide whether something is an error.
+
+use bytes::Bytes;
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Response, StatusCode,
+    header::{CONNECTION, CONTENT_TYPE},
+};
+
+use super::{
+    body::ResponseBody,
+    error::{Kind, ProxyError},
+    exchange::Exchange,
+};
+
+/// Names the [`Kind`] of a response that no endpoint sent.
+const X_ROUTER_REASON: HeaderName = HeaderName::from_static("x-router-reason");
+const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
+
+/// How the client wants to be answered.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Dialect {
+    /// A status and a text.
+    Http,
+    /// Status 200 and `grpc-status`, without a body.
+    Grpc,
+}
+
+impl Dialect {
+    /// From a request's header fields.
+    pub(crate) fn of(headers: &HeaderMap) -> Self {
+        let Some(content_type) = headers.get(CONTENT_TYPE) else {
+            return Self::Http;
+        };
+        match content_type.as_bytes().strip_prefix(b"application/grpc") {
+            Some([] | [b'+' | b';', ..]) => Self::Grpc,
+            _ => Self::Http,
+        }
+    }
+}
+
+/// Answers a request that failed.
+pub(crate) fn refuse(error: ProxyError, dialect: Dialect, mut exchange: Exchange) -> Response<ResponseBody> {
+    exchange.fail(&error);
+    let status = status(&error);
+    let text = text(&error);
+    let mut response = match dialect {
+        Dialect::Http => {
+            exchange.responds(status.as_u16());
+            let mut response = Response::new(ResponseBody::own(text, exchange));
+            *response.status_mut() = status;
+            response
+                .headers_mut()
+                .insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+            response
+        }
+        Dialect::Grpc => {
+            exchange.responds(StatusCode::OK.as_u16());
+            let mut response = Response::new(ResponseBody::own(Bytes::new(), exchange));
+            let headers = response.headers_mut();
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+            headers.insert(GRPC_STATUS, grpc_status(status));
+            if let Ok(message) = HeaderValue::from_maybe_shared(text) {
+                headers.insert(GRPC_MESSAGE, message);
+            }
+            response
+        }
+    };
+    let headers = response.headers_mut();
+    headers.insert(X_ROUTER_REASON, HeaderValue::from_static(error.kind.name()));
+    if matches!(error.kind, Kind::BadRequest | Kind::ConnectNotAllowed) {
+        // Whoever sends such a request may mean the next bytes as something else as well. HTTP/2 drops the field.
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
+fn status(error: &ProxyError) -> StatusCode {
+    match error.kind {
+        Kind::BadRequest => StatusCode::BAD_REQUEST,
+        Kind::ConnectNotAllowed => StatusCode::FORBIDDEN,
+        Kind::ClientDisconnected => StatusCode::BAD_REQUEST,
+        Kind::HeadTimeout => StatusCode::REQUEST_TIMEOUT,
+        Kind::RequestTimeout | Kind::PerTryTimeout => StatusCode::GATEWAY_TIMEOUT,
+        Kind::UpstreamProtocolError => StatusCode::BAD_GATEWAY,
+        Kind::FaultAbort => error.status.unwrap_or(StatusCode::SERVICE_UNAVAILABLE),
+        Kind::NoOriginalDestination
+        | Kind::NoService
+        | Kind::NoWeight
+        | Kind::NoEndpoints
+        | Kind::LimitReached
+        | Kind::ConnectFailure
+        | Kind::ConnectTimeout
+        | Kind::UpstreamReset
+        | Kind::Draining => StatusCode::SERVICE_UNAVAILABLE,
+    }
+}
+
+/// The texts that Envoy uses, where it has one.
+fn text(error: &ProxyError) -> Bytes {
+    const RESET: &str = "upstream connect error or disconnect/reset before headers. reset reason: ";
+    match error.kind {
+        Kind::NoEndpoints => Bytes::from_static(b"no healthy upstream"),
+        Kind::RequestTimeout | Kind::PerTryTimeout => Bytes::from_static(b"upstream request timeout"),
+        Kind::LimitReached
+        | Kind::ConnectFailure
+        | Kind::ConnectTimeout
+        | Kind::UpstreamReset
+        | Kind::UpstreamProtocolError => Bytes::from([RESET, error.detail].concat()),
+        _ => Bytes::from_static(error.detail.as_bytes()),
+    }
+}
+
+/// Envoy's mapping of HTTP statuses to those of gRPC.
+fn grpc_status(status: StatusCode) -> HeaderValue {
+    HeaderValue::from_static(match status.as_u16() {
+        400 => "13",
+        401 => "16",
+        403 => "7",
+        404 => "12",
+        429 | 502 | 503 | 504 => "14",
+        _ => "2",
+    })
+}

@@ -1,0 +1,130 @@
+//! Upstream connections: opening, pooling, lending.
+//!
+//! It knows no rules: it is told an endpoint, a protocol and the policy that the kernel counts the connection against.
+
+use std::{
+    future::Future,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+};
+
+use http::{Request, Response};
+use hyper::{
+    body::Incoming,
+    client::conn::{TrySendError, http1, http2},
+};
+use tokio::task::JoinHandle;
+
+use super::body::RequestBody;
+
+pub(crate) use connect::{ConnectError, connect};
+use pool::Slot;
+pub(crate) use pool::{Fresh, Pool, limited_policy};
+
+mod connect;
+mod pool;
+
+/// What connections of a pool have in common when one can stand for another.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(crate) struct Target {
+    pub(crate) endpoint: SocketAddr,
+    pub(crate) http2: bool,
+    /// Object name of the policy whose limit counts the connection; none: no limit.
+    pub(crate) policy: Option<Arc<str>>,
+}
+
+/// An open HTTP/1.1 connection.
+struct Http1 {
+    sender: http1::SendRequest<RequestBody>,
+    /// Ends when the socket is closed.
+    task: JoinHandle<()>,
+}
+
+/// An open HTTP/2 connection, shared by its streams.
+struct Http2 {
+    sender: http2::SendRequest<RequestBody>,
+    streams: AtomicUsize,
+    task: JoinHandle<()>,
+}
+
+/// A connection lent for one request. Dropped without [`Lease::release`], an HTTP/1.1 connection is closed.
+pub(crate) struct Lease {
+    connection: Option<Lent>,
+    slot: Arc<Slot>,
+    reused: bool,
+}
+
+enum Lent {
+    Http1(Http1),
+    Http2(Arc<Http2>),
+}
+
+impl Lease {
+    fn http1(connection: Http1, slot: Arc<Slot>, reused: bool) -> Self {
+        Self {
+            connection: Some(Lent::Http1(connection)),
+            slot,
+            reused,
+        }
+    }
+
+    /// A stream of a shared connection, which counts it already.
+    fn http2(connection: Arc<Http2>, slot: Arc<Slot>, reused: bool) -> Self {
+        Self {
+            connection: Some(Lent::Http2(connection)),
+            slot,
+            reused,
+        }
+    }
+
+    /// True when the connection served a request before, so that the endpoint may have closed it meanwhile.
+    pub(crate) const fn is_reused(&self) -> bool {
+        self.reused
+    }
+
+    /// Sends a request. An error hands the request back when nothing of it was sent.
+    pub(crate) fn send(
+        &mut self,
+        request: Request<RequestBody>,
+    ) -> impl Future<Output = Result<Response<Incoming>, TrySendError<Request<RequestBody>>>> {
+        enum Sending<A, B> {
+            Http1(A),
+            Http2(B),
+        }
+        let sending = match self.connection.as_mut() {
+            Some(Lent::Http1(connection)) => {
+                Some(Sending::Http1(connection.sender.try_send_request(request)))
+            }
+            Some(Lent::Http2(connection)) => Some(Sending::Http2(
+                connection.sender.clone().try_send_request(request),
+            )),
+            None => None,
+        };
+        async move {
+            match sending {
+                Some(Sending::Http1(sending)) => sending.await,
+                Some(Sending::Http2(sending)) => sending.await,
+                // Only `release` and `drop` take the connection, and both end the lease.
+                None => std::future::pending().await,
+            }
+        }
+    }
+
+    /// Gives the connection back: its exchange is over, both bodies were whole.
+    pub(crate) fn release(mut self) {
+        if let Some(Lent::Http1(connection)) = self.connection.take_if(|c| matches!(c, Lent::Http1(_))) {
+            self.slot.keep(connection);
+        }
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        if let Some(Lent::Http2(connection)) = &self.connection {
+            connection.streams.fetch_sub(1, Relaxed);
+        }
+    }
+}

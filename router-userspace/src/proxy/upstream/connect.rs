@@ -1,0 +1,71 @@
+//! Opening a socket to an endpoint, claimed before the kernel sees it connect.
+//!
+//! It knows no pools and no HTTP.
+
+use std::{io, net::SocketAddr, os::fd::AsFd, time::Duration};
+
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::{net::TcpStream, time::timeout};
+
+use crate::{
+    enforce::Enforcement,
+    proxy::error::{Kind, ProxyError},
+};
+
+/// Why there is no connection.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ConnectError {
+    /// The kernel refused it.
+    #[error("the connection limit of the policy is reached")]
+    LimitReached,
+    /// Nobody answered.
+    #[error("connecting took too long")]
+    TimedOut,
+    /// The endpoint or the network refused.
+    #[error("connecting failed: {0}")]
+    Failed(#[from] io::Error),
+}
+
+impl From<ConnectError> for ProxyError {
+    fn from(error: ConnectError) -> Self {
+        match error {
+            ConnectError::LimitReached => Self::new(Kind::LimitReached, "overflow"),
+            ConnectError::TimedOut => Self::new(Kind::ConnectTimeout, "connection timeout"),
+            ConnectError::Failed(error) => {
+                tracing::debug!(%error, "upstream connection failed");
+                Self::new(Kind::ConnectFailure, "remote connection failure")
+            }
+        }
+    }
+}
+
+/// Connects to `endpoint`, counted against `policy`.
+///
+/// # Errors
+///
+/// The limit is reached, the endpoint refused, or it did not answer within `patience`.
+pub(crate) async fn connect(
+    enforcement: &dyn Enforcement,
+    endpoint: SocketAddr,
+    policy: Option<&str>,
+    patience: Duration,
+) -> Result<TcpStream, ConnectError> {
+    let socket = Socket::new(
+        Domain::for_address(endpoint),
+        Type::STREAM.nonblocking(),
+        Some(Protocol::TCP),
+    )?;
+    socket.set_tcp_nodelay(true)?;
+    enforcement.claim(socket.as_fd(), policy, endpoint)?;
+    match socket.connect(&endpoint.into()) {
+        Ok(()) => {}
+        Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => {}
+        Err(_) if enforcement.over_limit(socket.as_fd()) => return Err(ConnectError::LimitReached),
+        Err(error) => return Err(error.into()),
+    }
+    let stream = TcpStream::from_std(socket.into())?;
+    timeout(patience, stream.writable())
+        .await
+        .map_err(|_| ConnectError::TimedOut)??;
+    stream.take_error()?.map_or(Ok(stream), |error| Err(error.into()))
+}

@@ -1,0 +1,358 @@
+//! Pools: idle HTTP/1.1 connections, last used first, and shared HTTP/2 connections, per target.
+//!
+//! A pool belongs to a worker, whose thread alone locks it, or is the one that all workers share for destinations with
+//! a connection limit. It does not know which.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use hyper::client::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use router_rules::Snapshot;
+use tokio::{
+    net::TcpStream,
+    time::{Instant, timeout},
+};
+
+use super::{ConnectError, Http1, Http2, Lease, Target, connect};
+use crate::{
+    enforce::Enforcement,
+    proxy::{limits::Limits, stats::WorkerStats},
+};
+
+/// How long to wait for a connection that has just served a request to be ready for the next.
+const READY_PATIENCE: Duration = Duration::from_millis(20);
+
+/// How long to wait for the socket of an evicted connection to be closed.
+const EVICTION_PATIENCE: Duration = Duration::from_millis(200);
+
+/// Connections to endpoints.
+pub(crate) struct Pool {
+    slots: Mutex<HashMap<Target, Arc<Slot>>>,
+    limits: Limits,
+    enforcement: Arc<dyn Enforcement>,
+}
+
+/// The connections of one target.
+pub(super) struct Slot {
+    target: Target,
+    bound: usize,
+    /// Last used last.
+    idle: Mutex<Vec<(Instant, Http1)>>,
+    shared: Mutex<Vec<(Instant, Arc<Http2>)>>,
+    /// Held while an HTTP/2 connection is opened, so that others wait for it instead of opening their own.
+    opening: tokio::sync::Mutex<()>,
+    /// The configuration has no use for it any more: nothing is kept.
+    retired: AtomicBool,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Every critical section here is a single operation on a collection.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Slot {
+    fn new(target: Target, bound: usize) -> Self {
+        Self {
+            target,
+            bound,
+            idle: Mutex::default(),
+            shared: Mutex::default(),
+            opening: tokio::sync::Mutex::default(),
+            retired: AtomicBool::new(false),
+        }
+    }
+
+    /// Keeps a connection for the next request.
+    pub(super) fn keep(&self, connection: Http1) {
+        if connection.sender.is_closed() || self.retired.load(Relaxed) {
+            return;
+        }
+        let mut idle = lock(&self.idle);
+        if idle.len() >= self.bound {
+            idle.remove(0);
+        }
+        idle.push((Instant::now(), connection));
+    }
+
+    fn pop(&self) -> Option<Http1> {
+        lock(&self.idle).pop().map(|(_, connection)| connection)
+    }
+
+    /// An idle connection that is still open.
+    async fn reuse_http1(&self) -> Option<Http1> {
+        while let Some(mut connection) = self.pop() {
+            if connection.sender.is_ready() {
+                return Some(connection);
+            }
+            // Its last response has just ended and its task has not had its turn yet, or it was closed.
+            if matches!(
+                timeout(READY_PATIENCE, connection.sender.ready()).await,
+                Ok(Ok(()))
+            ) {
+                return Some(connection);
+            }
+        }
+        None
+    }
+
+    /// A connection with a stream to spare, which is taken.
+    fn reuse_http2(&self, streams: usize) -> Option<Arc<Http2>> {
+        let mut shared = lock(&self.shared);
+        shared.retain(|(_, connection)| !connection.sender.is_closed());
+        let (used, connection) = shared
+            .iter_mut()
+            .find(|(_, connection)| connection.streams.load(Relaxed) < streams)?;
+        *used = Instant::now();
+        connection.streams.fetch_add(1, Relaxed);
+        Some(connection.clone())
+    }
+
+    /// Takes the connection out that has been idle longest, if there is any.
+    fn oldest_idle(&self) -> Option<tokio::task::JoinHandle<()>> {
+        let mut idle = lock(&self.idle);
+        if !idle.is_empty() {
+            let (_, Http1 { sender, task }) = idle.remove(0);
+            drop(sender);
+            return Some(task);
+        }
+        drop(idle);
+        let mut shared = lock(&self.shared);
+        let position = shared.iter().position(|(_, c)| c.streams.load(Relaxed) == 0)?;
+        let (_, connection) = shared.remove(position);
+        drop(shared);
+        let Http2 { sender, task, .. } = Arc::into_inner(connection)?;
+        drop(sender);
+        Some(task)
+    }
+
+    fn close_idle(&self, before: Instant) {
+        lock(&self.idle).retain(|(used, connection)| *used > before && !connection.sender.is_closed());
+        lock(&self.shared).retain(|(used, connection)| {
+            !connection.sender.is_closed() && (*used > before || connection.streams.load(Relaxed) > 0)
+        });
+    }
+
+    fn is_unused(slot: &Arc<Self>) -> bool {
+        Arc::strong_count(slot) == 1 && lock(&slot.idle).is_empty() && lock(&slot.shared).is_empty()
+    }
+}
+
+impl Pool {
+    pub(crate) fn new(limits: Limits, enforcement: Arc<dyn Enforcement>) -> Self {
+        Self {
+            slots: Mutex::default(),
+            limits,
+            enforcement,
+        }
+    }
+
+    /// Lends a connection to `target`; a new one when there is none idle, or when `fresh` is asked for.
+    ///
+    /// # Errors
+    ///
+    /// There is none idle and no new one could be opened.
+    pub(crate) async fn lend(
+        &self,
+        target: &Target,
+        fresh: Fresh,
+        stats: &Arc<WorkerStats>,
+    ) -> Result<Lease, ConnectError> {
+        let slot = self.slot(target);
+        if target.http2 {
+            return self.lend_http2(slot, stats).await;
+        }
+        if fresh == Fresh::No
+            && let Some(connection) = slot.reuse_http1().await
+        {
+            return Ok(Lease::http1(connection, slot, true));
+        }
+        let stream = self.open(target, stats).await?;
+        let connection = self.handshake_http1(stream, stats).await?;
+        Ok(Lease::http1(connection, slot, false))
+    }
+
+    async fn lend_http2(&self, slot: Arc<Slot>, stats: &Arc<WorkerStats>) -> Result<Lease, ConnectError> {
+        let streams = self.limits.streams_per_connection;
+        if let Some(connection) = slot.reuse_http2(streams) {
+            return Ok(Lease::http2(connection, slot, true));
+        }
+        let opening = slot.opening.lock().await;
+        if let Some(connection) = slot.reuse_http2(streams) {
+            drop(opening);
+            return Ok(Lease::http2(connection, slot, true));
+        }
+        let stream = self.open(&slot.target, stats).await?;
+        let connection = Arc::new(self.handshake_http2(stream, stats).await?);
+        if !slot.retired.load(Relaxed) {
+            lock(&slot.shared).push((Instant::now(), connection.clone()));
+        }
+        drop(opening);
+        Ok(Lease::http2(connection, slot, false))
+    }
+
+    fn slot(&self, target: &Target) -> Arc<Slot> {
+        let mut slots = lock(&self.slots);
+        if let Some(slot) = slots.get(target) {
+            return slot.clone();
+        }
+        let slot = Arc::new(Slot::new(target.clone(), self.limits.idle_per_endpoint));
+        slots.insert(target.clone(), slot.clone());
+        slot
+    }
+
+    /// Connects. When the limit is reached, an idle connection of the same policy makes room, once.
+    async fn open(&self, target: &Target, stats: &WorkerStats) -> Result<TcpStream, ConnectError> {
+        let policy = target.policy.as_deref();
+        let patience = self.limits.connect_timeout;
+        let enforcement = &*self.enforcement;
+        match connect(enforcement, target.endpoint, policy, patience).await {
+            Err(ConnectError::LimitReached) if self.evict(policy).await => {
+                WorkerStats::add(&stats.evictions, 1);
+                connect(enforcement, target.endpoint, policy, patience).await
+            }
+            outcome => outcome,
+        }
+    }
+
+    /// Closes an idle connection of `policy` and waits until its socket is gone. False: there is none.
+    async fn evict(&self, policy: Option<&str>) -> bool {
+        let slots: Vec<Arc<Slot>> = lock(&self.slots)
+            .values()
+            .filter(|slot| slot.target.policy.as_deref() == policy)
+            .cloned()
+            .collect();
+        let Some(task) = slots.iter().find_map(|slot| slot.oldest_idle()) else {
+            return false;
+        };
+        timeout(EVICTION_PATIENCE, task).await.is_ok()
+    }
+
+    async fn handshake_http1(
+        &self,
+        stream: TcpStream,
+        stats: &Arc<WorkerStats>,
+    ) -> Result<Http1, ConnectError> {
+        let (sender, connection) = http1::Builder::new()
+            .max_buf_size(self.limits.http1_buffer)
+            .handshake(TokioIo::new(stream))
+            .await
+            .map_err(std::io::Error::other)?;
+        let open = Open::new(stats.clone());
+        let task = tokio::spawn(async move {
+            if let Err(error) = connection.with_upgrades().await {
+                tracing::trace!(%error, "upstream connection ended");
+            }
+            drop(open);
+        });
+        Ok(Http1 { sender, task })
+    }
+
+    async fn handshake_http2(
+        &self,
+        stream: TcpStream,
+        stats: &Arc<WorkerStats>,
+    ) -> Result<Http2, ConnectError> {
+        let (sender, connection) = http2::Builder::new(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .initial_stream_window_size(self.limits.stream_window)
+            .initial_connection_window_size(self.limits.connection_window)
+            .max_header_list_size(u32::try_from(self.limits.head_bytes).unwrap_or(u32::MAX))
+            .handshake(TokioIo::new(stream))
+            .await
+            .map_err(std::io::Error::other)?;
+        let open = Open::new(stats.clone());
+        let task = tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::trace!(%error, "upstream connection ended");
+            }
+            drop(open);
+        });
+        Ok(Http2 {
+            sender,
+            // For the request that it was opened for.
+            streams: AtomicUsize::new(1),
+            task,
+        })
+    }
+
+    /// Closes connections that have been idle for `time`.
+    pub(crate) fn close_idle(&self, time: Duration) {
+        let Some(before) = Instant::now().checked_sub(time) else {
+            return;
+        };
+        let mut slots = lock(&self.slots);
+        slots.retain(|_, slot| {
+            slot.close_idle(before);
+            !Slot::is_unused(slot)
+        });
+    }
+
+    /// Closes idle connections to targets that `snapshot` has no use for; those in use are closed afterwards.
+    pub(crate) fn retire_absent(&self, snapshot: &Snapshot) {
+        let mut slots = lock(&self.slots);
+        if slots.is_empty() {
+            return;
+        }
+        let mut wanted = HashSet::new();
+        for subset in snapshot.subsets() {
+            let policy = limited_policy(snapshot, subset);
+            let target = |endpoint: &router_rules::model::Endpoint| Target {
+                endpoint: endpoint.address,
+                http2: subset.protocol().is_http2(),
+                policy: policy.clone(),
+            };
+            let known = subset
+                .endpoints()
+                .iter()
+                .map(target)
+                .filter(|t| slots.contains_key(t));
+            wanted.extend(known);
+        }
+        slots.retain(|target, slot| {
+            let wanted = wanted.contains(target);
+            if !wanted {
+                slot.retired.store(true, Relaxed);
+            }
+            wanted
+        });
+    }
+}
+
+/// The policy that counts connections to a subset, when it has a limit.
+pub(crate) fn limited_policy(
+    snapshot: &Snapshot,
+    subset: &router_rules::snapshot::Subset,
+) -> Option<Arc<str>> {
+    let policy = snapshot.policy(subset.policy()?);
+    policy.max_connections.map(|_| policy.origin.object.clone())
+}
+
+/// Whether an idle connection will do.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Fresh {
+    No,
+    Yes,
+}
+
+/// Counts an upstream connection while its socket is open.
+struct Open(Arc<WorkerStats>);
+
+impl Open {
+    fn new(stats: Arc<WorkerStats>) -> Self {
+        WorkerStats::add(&stats.upstream_opened, 1);
+        Self(stats)
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        WorkerStats::add(&self.0.upstream_closed, 1);
+    }
+}

@@ -1,0 +1,173 @@
+//! A snapshot with the proxy's own state beside it: whose turn it is, and how many requests each endpoint has.
+//!
+//! Turns are shared by all workers, so that shares are exact over the whole proxy, and outlive the snapshot: a rule
+//! or subset that is still there in the next one goes on where it was. State is made when it is first needed, so a
+//! new snapshot costs nothing for services that the proxy never sees.
+
+use std::{
+    collections::HashMap,
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
+        atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
+    },
+};
+
+use arc_swap::ArcSwap;
+use router_rules::{
+    Snapshot,
+    id::ServiceName,
+    labels::Labels,
+    policy::LoadBalancing,
+    snapshot::{Route, Subset},
+};
+
+use crate::live::Live;
+
+/// A counter that is taken by adding to it.
+pub(crate) type Cursor = Arc<AtomicU64>;
+
+/// A snapshot and the state of its rules and subsets.
+#[derive(Debug)]
+pub(crate) struct View {
+    pub(crate) snapshot: Arc<Snapshot>,
+    rules: Box<[OnceLock<Cursor>]>,
+    subsets: Box<[OnceLock<SubsetState>]>,
+}
+
+/// What load balancing keeps of a subset.
+#[derive(Debug)]
+pub(crate) struct SubsetState {
+    /// Whose turn it is.
+    pub(crate) cursor: Cursor,
+    /// Requests in flight, per endpoint in the subset's order; empty unless the policy asks for it.
+    pub(crate) in_flight: Box<[Arc<AtomicU32>]>,
+}
+
+/// Identity of a rule on a port, from one snapshot to the next.
+type RuleKey = (Arc<str>, ServiceName, u16);
+/// Identity of a subset, from one snapshot to the next.
+type SubsetKey = (ServiceName, u16, Labels);
+
+/// State that outlives a snapshot.
+#[derive(Debug, Default)]
+struct Carried {
+    rules: HashMap<RuleKey, Cursor>,
+    subsets: HashMap<SubsetKey, Cursor>,
+    in_flight: HashMap<SocketAddr, Weak<AtomicU32>>,
+}
+
+impl Carried {
+    fn forget_absent(&mut self, snapshot: &Snapshot) {
+        self.rules
+            .retain(|(_, service, port), _| snapshot.port_of(service, *port).is_some());
+        self.subsets
+            .retain(|(service, port, _), _| snapshot.port_of(service, *port).is_some());
+        self.in_flight.retain(|_, count| count.strong_count() > 0);
+    }
+
+    fn in_flight(&mut self, endpoint: SocketAddr) -> Arc<AtomicU32> {
+        if let Some(count) = self.in_flight.get(&endpoint).and_then(Weak::upgrade) {
+            return count;
+        }
+        let count = Arc::default();
+        self.in_flight.insert(endpoint, Arc::downgrade(&count));
+        count
+    }
+}
+
+/// The view of the snapshot in force.
+#[derive(Debug)]
+pub(crate) struct Views {
+    live: Arc<Live>,
+    current: ArcSwap<View>,
+    carried: Mutex<Carried>,
+}
+
+impl Views {
+    pub(crate) fn new(live: Arc<Live>) -> Self {
+        let first = View::of(live.load());
+        Self {
+            live,
+            current: ArcSwap::from_pointee(first),
+            carried: Mutex::default(),
+        }
+    }
+
+    /// The view of the snapshot in force now. A request loads it once and keeps it.
+    pub(crate) fn load(&self) -> Arc<View> {
+        let snapshot = self.live.load();
+        let view = self.current.load();
+        if Arc::ptr_eq(&view.snapshot, &snapshot) {
+            return Arc::clone(&view);
+        }
+        drop(view);
+        self.renew(snapshot)
+    }
+
+    fn renew(&self, snapshot: Arc<Snapshot>) -> Arc<View> {
+        let mut carried = self.carried();
+        // Another worker may have been first; a stale one must not put an older snapshot back.
+        let view = self.current.load_full();
+        if Arc::ptr_eq(&view.snapshot, &snapshot) {
+            return view;
+        }
+        let renewed = Arc::new(View::of(snapshot));
+        if Arc::ptr_eq(&self.live.load(), &renewed.snapshot) {
+            carried.forget_absent(&renewed.snapshot);
+            self.current.store(renewed.clone());
+        }
+        renewed
+    }
+
+    fn carried(&self) -> MutexGuard<'_, Carried> {
+        // The maps are valid after every single operation on them.
+        self.carried.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The turn of a request that took `route`: every turn is taken exactly once.
+    pub(crate) fn take_turn(&self, view: &View, route: &Route<'_>) -> u64 {
+        let Some(rule) = route.rule() else {
+            return 0;
+        };
+        let cursor = view.rules[rule.id().0 as usize].get_or_init(|| {
+            let port = route.port();
+            let key = (
+                rule.origin().object.clone(),
+                port.service().clone(),
+                port.number(),
+            );
+            self.carried().rules.entry(key).or_default().clone()
+        });
+        cursor.fetch_add(1, Relaxed)
+    }
+
+    /// The state of a subset of `view`.
+    pub(crate) fn subset<'v>(&self, view: &'v View, subset: &Subset) -> &'v SubsetState {
+        view.subsets[subset.id().0 as usize].get_or_init(|| {
+            let mut carried = self.carried();
+            let key = (subset.service().clone(), subset.port(), subset.labels().clone());
+            let cursor = carried.subsets.entry(key).or_default().clone();
+            let counted = subset.load_balancing() == LoadBalancing::LeastConn;
+            let endpoints = if counted { subset.endpoints() } else { &[] };
+            SubsetState {
+                cursor,
+                in_flight: endpoints.iter().map(|e| carried.in_flight(e.address)).collect(),
+            }
+        })
+    }
+}
+
+impl View {
+    fn of(snapshot: Arc<Snapshot>) -> Self {
+        Self {
+            rules: std::iter::repeat_with(OnceLock::new)
+                .take(snapshot.rule_count())
+                .collect(),
+            subsets: std::iter::repeat_with(OnceLock::new)
+                .take(snapshot.subsets().len())
+                .collect(),
+            snapshot,
+        }
+    }
+}

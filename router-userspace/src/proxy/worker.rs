@@ -1,0 +1,284 @@
+//! The proxy's threads: one runtime each, with its own listeners and upstream pool; starting and stopping them.
+//!
+//! A new proxy may be started on the same addresses while an old one still drains: the listeners share their ports.
+
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use tokio::{
+    net::TcpListener,
+    sync::{Semaphore, mpsc},
+    time::{Instant, interval, timeout_at},
+};
+use tokio_util::task::TaskTracker;
+
+use super::{
+    access::AccessSink,
+    drain::{self, Drain, Draining},
+    limits::Limits,
+    listener,
+    stats::{ProxyStats, WorkerStats},
+    upstream::Pool,
+    view::Views,
+};
+use crate::{enforce::Enforcement, live::Live, registry::Callers};
+
+/// How often pools are rid of what is too old or no longer in the configuration.
+const TIDY_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What the proxy is told at its start.
+#[derive(Clone)]
+pub struct ProxyConfig {
+    /// Addresses to listen on. Port 0 takes a free port, the same for every worker.
+    pub listen: Vec<SocketAddr>,
+    /// Worker threads, at least 1.
+    pub threads: usize,
+    /// Bounds.
+    pub limits: Limits,
+    /// Where access records go; none: they are not made.
+    pub access: Option<Arc<dyn AccessSink>>,
+}
+
+/// What all workers share.
+struct Shared {
+    views: Views,
+    enforcement: Arc<dyn Enforcement>,
+    callers: Arc<dyn Callers>,
+    limits: Limits,
+    access: Option<Arc<dyn AccessSink>>,
+    /// Connections of destinations with a limit: one worker's idle connection must not keep another's request out.
+    limited: Arc<Pool>,
+}
+
+/// A worker thread's state.
+pub(crate) struct Worker {
+    shared: Arc<Shared>,
+    pub(crate) stats: Arc<WorkerStats>,
+    pool: Arc<Pool>,
+    stopping: AtomicBool,
+    pub(crate) tunnels: TaskTracker,
+}
+
+impl Worker {
+    pub(crate) fn views(&self) -> &Views {
+        &self.shared.views
+    }
+
+    pub(crate) fn enforcement(&self) -> &dyn Enforcement {
+        &*self.shared.enforcement
+    }
+
+    pub(crate) fn callers(&self) -> &dyn Callers {
+        &*self.shared.callers
+    }
+
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.shared.limits
+    }
+
+    /// Where access records go, if anybody wants them now.
+    pub(crate) fn access(&self) -> Option<&dyn AccessSink> {
+        self.shared.access.as_deref().filter(|sink| sink.enabled())
+    }
+
+    /// The pool for a destination with a connection limit, or without.
+    pub(crate) fn pool(&self, limited: bool) -> &Arc<Pool> {
+        if limited { &self.shared.limited } else { &self.pool }
+    }
+
+    /// True when responses must ask clients to come back on another connection.
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stopping.load(Relaxed)
+    }
+
+    /// Accepts and serves until told to stop, then until `deadline` at the latest.
+    async fn run(self: Arc<Self>, listeners: Vec<TcpListener>, mut stop: Draining, deadline: Deadlines) {
+        let connections = TaskTracker::new();
+        let places = Arc::new(Semaphore::new(self.limits().connections_per_worker));
+        let accepting: Vec<_> = listeners
+            .into_iter()
+            .map(|listener| {
+                let accept = listener::accept(
+                    self.clone(),
+                    listener,
+                    places.clone(),
+                    connections.clone(),
+                    stop.clone(),
+                );
+                tokio::spawn(accept)
+            })
+            .collect();
+        let tidying = tokio::spawn(tidy(self.clone()));
+        stop.begun().await;
+        self.stopping.store(true, Relaxed);
+        for task in accepting {
+            let _ = task.await;
+        }
+        connections.close();
+        self.tunnels.close();
+        let ended = async {
+            connections.wait().await;
+            self.tunnels.wait().await;
+        };
+        let at = deadline.borrow().unwrap_or_else(Instant::now);
+        if timeout_at(at, ended).await.is_err() {
+            let cut = connections.len() + self.tunnels.len();
+            let _ = deadline.cut.send(cut);
+        }
+        tidying.abort();
+    }
+}
+
+/// Closes upstream connections that are idle for too long or that the configuration in force has no use for.
+async fn tidy(worker: Arc<Worker>) {
+    let mut clock = interval(TIDY_INTERVAL);
+    let mut generation = worker.views().load().snapshot.generation();
+    loop {
+        clock.tick().await;
+        let view = worker.views().load();
+        let changed = generation != view.snapshot.generation();
+        generation = view.snapshot.generation();
+        for pool in [worker.pool(false), worker.pool(true)] {
+            if changed {
+                pool.retire_absent(&view.snapshot);
+            }
+            pool.close_idle(worker.limits().upstream_idle);
+        }
+    }
+}
+
+/// Until when connections may go on after the stop, and how many were cut then.
+#[derive(Clone)]
+struct Deadlines {
+    at: Arc<std::sync::OnceLock<Instant>>,
+    cut: mpsc::UnboundedSender<usize>,
+}
+
+impl Deadlines {
+    fn borrow(&self) -> Option<Instant> {
+        self.at.get().copied()
+    }
+}
+
+/// A running proxy. Dropping it stops it at once.
+#[derive(Debug)]
+pub struct Proxy {
+    addresses: Vec<SocketAddr>,
+    stats: Arc<ProxyStats>,
+    drain: Drain,
+    deadline: Arc<std::sync::OnceLock<Instant>>,
+    cut: mpsc::UnboundedReceiver<usize>,
+}
+
+/// How a proxy ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Stopped {
+    /// Connections that were cut at the deadline.
+    pub cut: usize,
+}
+
+impl Proxy {
+    /// The addresses it listens on, in the order of [`ProxyConfig::listen`].
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// Its counters.
+    pub fn stats(&self) -> Arc<ProxyStats> {
+        self.stats.clone()
+    }
+
+    /// Stops accepting, lets requests in flight end within `grace`, then cuts what is left.
+    pub async fn stop(mut self, grace: Duration) -> Stopped {
+        let _ = self.deadline.set(Instant::now() + grace);
+        self.drain.begin();
+        self.drain.drained().await;
+        let mut cut = 0;
+        while let Ok(connections) = self.cut.try_recv() {
+            cut += connections;
+        }
+        Stopped { cut }
+    }
+}
+
+/// Opens the listeners and starts the workers.
+///
+/// # Errors
+///
+/// An address cannot be listened on, or a thread cannot be started.
+pub fn start(
+    config: ProxyConfig,
+    live: Arc<Live>,
+    enforcement: Arc<dyn Enforcement>,
+    callers: Arc<dyn Callers>,
+) -> io::Result<Proxy> {
+    let threads = config.threads.max(1);
+    let (addresses, mut listeners) = listener::bind(&config.listen, threads, config.limits.backlog)?;
+    let stats = Arc::new(ProxyStats::new(threads));
+    let shared = Arc::new(Shared {
+        views: Views::new(live),
+        limited: Arc::new(Pool::new(config.limits.clone(), enforcement.clone())),
+        enforcement,
+        callers,
+        limits: config.limits,
+        access: config.access,
+    });
+    let (drain, draining) = drain::channel();
+    let (cut_sender, cut) = mpsc::unbounded_channel();
+    let deadlines = Deadlines {
+        at: Arc::default(),
+        cut: cut_sender,
+    };
+    for index in 0..threads {
+        let worker = Arc::new(Worker {
+            stats: stats.worker(index),
+            pool: Arc::new(Pool::new(shared.limits.clone(), shared.enforcement.clone())),
+            shared: shared.clone(),
+            stopping: AtomicBool::new(false),
+            tunnels: TaskTracker::new(),
+        });
+        let listeners = std::mem::take(&mut listeners[index]);
+        spawn(index, worker, listeners, draining.clone(), deadlines.clone())?;
+    }
+    Ok(Proxy {
+        addresses,
+        stats,
+        drain,
+        deadline: deadlines.at,
+        cut,
+    })
+}
+
+fn spawn(
+    index: usize,
+    worker: Arc<Worker>,
+    listeners: Vec<std::net::TcpListener>,
+    draining: Draining,
+    deadlines: Deadlines,
+) -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let thread = std::thread::Builder::new().name(format!("proxy-{index}"));
+    thread.spawn(move || {
+        // Held until the runtime, and with it every connection that was cut, is gone.
+        let alive = draining.clone();
+        runtime.block_on(async move {
+            let listeners: io::Result<Vec<_>> = listeners.into_iter().map(TcpListener::from_std).collect();
+            match listeners {
+                Ok(listeners) => worker.run(listeners, draining, deadlines).await,
+                Err(error) => tracing::error!(%error, "a worker could not take its listeners"),
+            }
+        });
+        drop(runtime);
+        drop(alive);
+    })?;
+    Ok(())
+}

@@ -1,0 +1,26 @@
+//! Wire tests: a proxy in this process, real servers and clients on loopback, no privileges and no kernel half.
+//!
+//! What the kernel would say is said by a double (`wire/bed.rs`): the original destination of each listener, and
+//! connection limits counted on real sockets.
+
+#![expect(
+    unreachable_pub,
+    reason = "a test binary has no outside; `pub` means: for the other test modules"
+)]
+
+mod wire {
+    mod bed;
+    mod client;
+    mod server;
+
+    mod drain;
+    mod faults;
+    mod hygiene;
+    mod pools;
+    mod protocols;
+    mod retries;
+    mod routing;
+    mod smuggling;
+    mod streaming;
+    mod tcp;
+}
