@@ -13,6 +13,10 @@
     missing_docs,
     reason = "the attribute macros make undocumented items of documented functions"
 )]
+#![allow(
+    clippy::needless_borrows_for_generic_args,
+    reason = "a key or value passed by value would be copied to the program's stack of 512 bytes"
+)]
 #![feature(core_intrinsics)]
 
 mod hooks;
