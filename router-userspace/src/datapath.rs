@@ -4,13 +4,21 @@
 //! [`state::State`] and becomes a [`plan::Plan`] (pure), and [`reconcile`] applies the plan to a
 //! [`store::MapStore`]. Nothing here knows the proxy, HTTP or the configuration's text.
 
+pub mod arena;
 mod bpf;
+pub mod desired;
 mod enforcement;
+#[cfg(test)]
+mod fixture;
 mod grace;
+pub mod ids;
 mod kernel;
 mod log;
 mod mapped;
 mod maps;
+pub mod plan;
+pub mod reconcile;
+pub mod state;
 pub mod store;
 
 pub use enforcement::{KernelEnforcement, UpstreamIds};

@@ -14,6 +14,16 @@ use router_common::{
     service::{FrontendKey, Service},
 };
 
+#[cfg(test)]
+mod fake;
+#[cfg(test)]
+mod faulty;
+
+#[cfg(test)]
+pub(crate) use fake::{FakeMaps, Meaning, Verdict};
+#[cfg(test)]
+pub(crate) use faulty::FaultyMaps;
+
 /// A map could not be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {

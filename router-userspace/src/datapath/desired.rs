@@ -1,0 +1,302 @@
+//! What the maps should hold, from a snapshot: pure, ordered, and free of every id and address inside the maps.
+//!
+//! It does not know what the maps hold now ([`state`](super::state)) nor how to get from one to the other
+//! ([`plan`](super::plan)).
+
+use std::{
+    collections::{BTreeMap, BTreeSet, btree_map::Entry},
+    net::SocketAddr,
+    sync::Arc,
+};
+
+use router_common::{
+    net::{Addr, Be16},
+    reason::Reason,
+    route::{Balance, MAX_TABLE_SLOTS},
+    service::FrontendKey,
+};
+use router_rules::{
+    Snapshot,
+    id::ServiceName,
+    labels::Labels,
+    policy::{LoadBalancing, PolicyId},
+    snapshot::Port,
+    source::ClassId,
+};
+
+mod routing;
+
+const _: () = assert!(
+    router_rules::weight::MAX_SLOTS <= MAX_TABLE_SLOTS,
+    "the kernel reads longer tables"
+);
+
+/// What becomes of connections that need the proxy while the proxy is down.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum OnProxyDown {
+    /// The kernel routes them by the default route.
+    #[default]
+    Direct,
+    /// The kernel refuses them.
+    Reject,
+}
+
+/// An endpoint's address and port, as the maps spell them.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct EndpointKey {
+    /// Address.
+    pub addr: Addr,
+    /// Port.
+    pub port: Be16,
+}
+
+impl From<SocketAddr> for EndpointKey {
+    fn from(address: SocketAddr) -> Self {
+        Self {
+            addr: Addr::from_ip(address.ip()),
+            port: Be16::from_port(address.port()),
+        }
+    }
+}
+
+impl From<EndpointKey> for SocketAddr {
+    fn from(key: EndpointKey) -> Self {
+        Self::new(key.addr.to_ip(), key.port.port())
+    }
+}
+
+/// What the maps should hold.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Desired {
+    /// Generation of the snapshot.
+    pub generation: u64,
+    /// Services by the hash of their names.
+    pub services: BTreeMap<u64, Arc<Service>>,
+    /// Limits by the hash of their policies' names.
+    pub limits: BTreeMap<u64, Limit>,
+    /// Every endpoint of every subset, so that the proxy's connections can be counted too.
+    pub endpoints: BTreeSet<EndpointKey>,
+    /// Source class of every cgroup that belongs to a workload.
+    pub sources: BTreeMap<u64, ClassId>,
+}
+
+/// A connection limit.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Limit {
+    /// Object name of the policy's origin.
+    pub policy: Arc<str>,
+    /// Connections that may be open at once.
+    pub max: u64,
+}
+
+/// A service port.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Service {
+    /// Fully qualified name.
+    pub service: ServiceName,
+    /// Port that clients connect to.
+    pub port: u16,
+    /// Where clients reach it.
+    pub frontends: Vec<FrontendKey>,
+    /// Subsets that its tables name, without the ones of weight zero. Subsets that hold the same are one.
+    pub subsets: Vec<Subset>,
+    /// Slot tables that its routes name.
+    pub tables: Vec<Table>,
+    /// Its routing.
+    pub routing: Routing,
+}
+
+impl Service {
+    /// `fqdn:port/tcp`: the text whose hash names the service in the maps.
+    pub fn label(&self) -> String {
+        format!("{}:{}/tcp", self.service, self.port)
+    }
+}
+
+/// Endpoints with the policy in force for them.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Subset {
+    /// The service and port its endpoints belong to, and the labels they carry: the first such name.
+    pub of: SubsetName,
+    /// Object name of the policy in force.
+    pub policy: Option<Arc<str>>,
+    /// Key of the policy's limit in [`Desired::limits`].
+    pub limit: Option<u64>,
+    /// How an endpoint is picked.
+    pub balance: Balance,
+    /// Its endpoints, sorted, each once.
+    pub endpoints: Vec<EndpointKey>,
+}
+
+/// What a subset is called.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SubsetName {
+    /// The service.
+    pub service: ServiceName,
+    /// The service's port.
+    pub port: u16,
+    /// Labels that its endpoints carry.
+    pub labels: Labels,
+}
+
+/// A slot table with what it stands for.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Table {
+    /// Object name of the rule's origin; none: no rule matched.
+    pub rule: Option<Arc<str>>,
+    /// The rule's targets, those of weight zero included.
+    pub targets: Vec<Target>,
+    /// Index of a subset in [`Service::subsets`] per slot; never empty.
+    pub slots: Vec<u32>,
+}
+
+/// A target of a rule.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Target {
+    /// Its subset.
+    pub of: SubsetName,
+    /// Its weight as written.
+    pub weight: u32,
+    /// Index in [`Service::subsets`]; none when it gets no slot.
+    pub subset: Option<u32>,
+}
+
+/// Routing of a service.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Routing {
+    /// The same for every caller.
+    Uniform(Route),
+    /// By the caller's class.
+    BySource {
+        /// For callers of unknown class.
+        unknown: Route,
+        /// For class 1 and up.
+        classes: Vec<Route>,
+    },
+}
+
+impl Routing {
+    /// The route of a class; classes that the snapshot does not know are treated as unknown.
+    pub fn of_class(&self, class: ClassId) -> Route {
+        match self {
+            Self::Uniform(route) => *route,
+            Self::BySource { unknown, classes } => {
+                let known = (class.0 as usize).checked_sub(1).and_then(|i| classes.get(i));
+                known.copied().unwrap_or(*unknown)
+            }
+        }
+    }
+}
+
+/// Where connections go. Tables are indexes of [`Service::tables`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Route {
+    /// To an endpoint, by a table.
+    Weighted(u32),
+    /// To the proxy; by the table while it is down. No table: every weight of the default route is zero.
+    Proxy(Option<u32>),
+    /// To the proxy; refused while it is down. The table is kept for readers only.
+    ProxyOrRefuse(Option<u32>),
+    /// Nowhere.
+    Refuse(Reason),
+}
+
+impl Route {
+    /// Its table.
+    pub const fn table(self) -> Option<u32> {
+        match self {
+            Self::Weighted(table) => Some(table),
+            Self::Proxy(table) | Self::ProxyOrRefuse(table) => table,
+            Self::Refuse(_) => None,
+        }
+    }
+}
+
+/// What the maps should hold for `snapshot`, where `sources` says which cgroup belongs to which class.
+pub fn desired(snapshot: &Snapshot, sources: &BTreeMap<u64, ClassId>, on_proxy_down: OnProxyDown) -> Desired {
+    let (limits, limit_of) = limits(snapshot);
+    let mut services = BTreeMap::new();
+    for port in snapshot.ports() {
+        // Of two ports with one name the snapshot knows the first only.
+        let known = snapshot.port_of(port.service(), port.number());
+        if known.is_none_or(|known| known.id() != port.id()) {
+            continue;
+        }
+        let service = Service {
+            frontends: frontends(snapshot, port),
+            ..routing::service(snapshot, port, &limit_of, on_proxy_down)
+        };
+        insert_named(&mut services, &service.label(), Arc::new(service));
+    }
+    let endpoints = snapshot.subsets().iter().flat_map(|s| s.endpoints());
+    let sources = sources.iter().filter(|&(_, &class)| class != ClassId::UNKNOWN);
+    Desired {
+        generation: snapshot.generation(),
+        services,
+        limits,
+        endpoints: endpoints.map(|e| e.address.into()).collect(),
+        sources: sources.map(|(&cgroup, &class)| (cgroup, class)).collect(),
+    }
+}
+
+fn limits(snapshot: &Snapshot) -> (BTreeMap<u64, Limit>, BTreeMap<PolicyId, u64>) {
+    let mut limits = BTreeMap::new();
+    let mut limit_of = BTreeMap::new();
+    for (policy, id) in snapshot.policies().iter().zip((0..).map(PolicyId)) {
+        if let Some(max) = policy.max_connections {
+            let limit = Limit {
+                policy: policy.origin.object.clone(),
+                max: max.into(),
+            };
+            limit_of.insert(id, insert_named(&mut limits, &policy.origin.object, limit));
+        }
+    }
+    (limits, limit_of)
+}
+
+fn frontends(snapshot: &Snapshot, port: &Port) -> Vec<FrontendKey> {
+    let reached = port.frontends().iter().filter(|f| {
+        let owner = snapshot.port_at(f.ip(), f.port());
+        owner.is_some_and(|owner| owner.id() == port.id())
+    });
+    let keys: BTreeSet<_> = reached
+        .map(|f| FrontendKey::tcp(Addr::from_ip(f.ip()), Be16::from_port(f.port())))
+        .collect();
+    keys.into_iter().collect()
+}
+
+const fn balance(load_balancing: LoadBalancing) -> Balance {
+    match load_balancing {
+        LoadBalancing::RoundRobin => Balance::RoundRobin,
+        LoadBalancing::Random => Balance::Random,
+        LoadBalancing::LeastConn => Balance::LeastConn,
+    }
+}
+
+/// Inserts under the hash of `text`, or under the hash of a variation when another text took that first.
+fn insert_named<V>(map: &mut BTreeMap<u64, V>, text: &str, value: V) -> u64 {
+    let mut name = hash(text);
+    let mut variation = 0_u32;
+    loop {
+        match map.entry(name) {
+            Entry::Vacant(entry) => {
+                entry.insert(value);
+                return name;
+            }
+            Entry::Occupied(_) => {
+                variation += 1;
+                name = hash(&format!("{text}#{variation}"));
+            }
+        }
+    }
+}
+
+/// FNV-1a, 64 bits: names must hash alike in every version of the agent, since they outlive it in pinned maps.
+/// Never 0, which means "free" there.
+fn hash(text: &str) -> u64 {
+    let step = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
+    text.bytes().fold(0xcbf2_9ce4_8422_2325, step).max(1)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,280 @@
+//! Brings the maps in step with the desired state: the only caller of the store's writing half.
+//!
+//! Each operation is recorded in the mirror as soon as it is done, so the mirror is right after a failure too, and
+//! the next reconciliation goes on from there. What departs rests until its grace period is over, which nobody waits
+//! for here unless a change finds no room otherwise.
+
+use router_common::route::{RouteWord, TABLE_HEADER};
+
+use super::{
+    desired::Desired,
+    plan::{CapacityError, MapOp, Plan, Switch, plan},
+    state::{Area, Counted, Departed, PlacedSubset, PlacedTable, State},
+    store::{MapStore, StoreError},
+};
+
+/// A reconciliation ended early. What it had done by then is done, and the next one goes on from there.
+#[derive(Debug, thiserror::Error)]
+pub enum ReconcileError {
+    /// The desired state does not fit; nothing was changed.
+    #[error(transparent)]
+    Capacity(#[from] CapacityError),
+    /// A map could not be written.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// What a reconciliation did.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Report {
+    /// Operations that were carried out.
+    pub ops: usize,
+    /// Services that were created or switched to another routing.
+    pub services: usize,
+    /// True when something waits for a grace period or for connections to end: reconcile again some time.
+    pub leftovers: bool,
+}
+
+/// Makes the maps hold what is desired.
+///
+/// # Errors
+///
+/// See [`ReconcileError`].
+pub fn reconcile(
+    state: &mut State,
+    desired: &Desired,
+    store: &mut impl MapStore,
+) -> Result<Report, ReconcileError> {
+    let plan = plan_with_room(state, desired, store)?;
+    let applied = apply(state, &plan, store);
+    state.abandon();
+    if applied.is_ok() {
+        for switch in plan.described {
+            state.published(switch.name, switch.installed);
+        }
+        state.reconciled(desired);
+    }
+    let rested = rest(state, store);
+    let services = applied?;
+    rested?;
+    collect(state, store)?;
+    Ok(Report {
+        ops: plan.ops.len(),
+        services,
+        leftovers: state.has_leftovers(),
+    })
+}
+
+/// Plans; when there is no room, waits for what is resting and plans again.
+fn plan_with_room(
+    state: &mut State,
+    desired: &Desired,
+    store: &mut impl MapStore,
+) -> Result<Plan, ReconcileError> {
+    let full = match plan(state, desired) {
+        Ok(plan) => return Ok(plan),
+        Err(full) => full,
+    };
+    rest(state, store)?;
+    let Some(&(grace, _)) = state.resting.back() else {
+        return Err(full.into());
+    };
+    store.await_grace(grace)?;
+    collect(state, store)?;
+    Ok(plan(state, desired)?)
+}
+
+/// Asks for a grace period for what departed.
+fn rest(state: &mut State, store: &mut impl MapStore) -> Result<(), StoreError> {
+    if state.wants_grace() {
+        let grace = store.request_grace()?;
+        state.rest(grace);
+    }
+    Ok(())
+}
+
+/// Carries out a plan; returns how many services were switched.
+fn apply(state: &mut State, plan: &Plan, store: &mut impl MapStore) -> Result<usize, StoreError> {
+    let mut services = 0;
+    for op in &plan.ops {
+        apply_one(state, op, store)?;
+        services += usize::from(matches!(op, MapOp::CreateService(_) | MapOp::Publish(_)));
+    }
+    Ok(services)
+}
+
+/// Carries out one operation and records it.
+pub(super) fn apply_one(state: &mut State, op: &MapOp, store: &mut impl MapStore) -> Result<(), StoreError> {
+    match op {
+        MapOp::WriteLimit { id, name, max } => {
+            store.write_limit(*id, *name, *max)?;
+            state.limit_ids.hold(*name, *id);
+            state.limit_max.insert(*name, *max);
+        }
+        MapOp::WriteEndpointState { id, key } => {
+            store.write_endpoint_state(*id, key.addr, key.port)?;
+            state.endpoint_ids.hold(*key, *id);
+        }
+        MapOp::WriteSubset { subset, cursor_from } => write_subset(state, subset, *cursor_from, store)?,
+        MapOp::WriteTable { table, cursor_from } => write_table(state, table, *cursor_from, store)?,
+        MapOp::WriteClasses(classes) => {
+            let words: Vec<u64> = classes.words.iter().map(|word| word.0).collect();
+            store.write_slots(classes.block.base, &words)?;
+            state.wrote(Area::Slots, classes.block);
+        }
+        MapOp::CreateService(switch) => {
+            let Switch { name, installed } = &**switch;
+            store.create_service(installed.index, *name, installed.placement.word)?;
+            state.service_ids.hold(*name, installed.index);
+            state.published(*name, installed.clone());
+        }
+        MapOp::Publish(switch) => {
+            let Switch { name, installed } = &**switch;
+            store.publish(installed.index, installed.placement.word)?;
+            state.published(*name, installed.clone());
+        }
+        MapOp::InsertSource { cgroup, class } => {
+            store.insert_source(*cgroup, *class)?;
+            state.classified(*cgroup, *class);
+        }
+        MapOp::RemoveSource { cgroup } => {
+            store.remove_source(*cgroup)?;
+            state.classified(*cgroup, 0);
+        }
+        MapOp::InsertFrontend { key, service } => {
+            store.insert_frontend(*key, *service)?;
+            state.frontends.insert(*key, *service);
+        }
+        MapOp::RemoveFrontend { key } => {
+            store.remove_frontend(*key)?;
+            state.frontends.remove(key);
+        }
+        MapOp::ForgetService { name, index } => {
+            store.forget_service(*index)?;
+            state.forgot(*name);
+        }
+        MapOp::ReleaseLimit { name } => {
+            let leaving = state.limit_ids.leave(name);
+            let counted = leaving.map(|leaving| Counted::Limit(*name, leaving));
+            state.departed.counted.extend(counted);
+        }
+        MapOp::ReleaseEndpoint { key } => {
+            let leaving = state.endpoint_ids.leave(key);
+            let counted = leaving.map(|leaving| Counted::Endpoint(*key, leaving));
+            state.departed.counted.extend(counted);
+        }
+    }
+    Ok(())
+}
+
+fn write_subset(
+    state: &mut State,
+    subset: &PlacedSubset,
+    cursor_from: Option<u32>,
+    store: &mut impl MapStore,
+) -> Result<(), StoreError> {
+    if subset.block.len > 0 {
+        store.write_endpoints(subset.block.base, &subset.entries())?;
+    }
+    state.wrote(Area::Endpoints, subset.block);
+    let cursor = cursor_from.map_or(0, |index| store.subset(index).cursor);
+    store.write_subset(subset.index, &subset.entry(cursor))?;
+    let own = super::arena::Block {
+        base: subset.index,
+        len: 1,
+    };
+    state.wrote(Area::Subsets, own);
+    Ok(())
+}
+
+fn write_table(
+    state: &mut State,
+    table: &PlacedTable,
+    cursor_from: Option<u32>,
+    store: &mut impl MapStore,
+) -> Result<(), StoreError> {
+    let mut cells = vec![0; TABLE_HEADER as usize];
+    cells[0] = cursor_from.map_or(0, |cell| store.slot(cell));
+    cells.extend(table.slots.iter().map(|&subset| u64::from(subset)));
+    store.write_slots(table.block.base, &cells)?;
+    state.wrote(Area::Slots, table.block);
+    Ok(())
+}
+
+/// Frees what rested until its grace period was over, and the ids that count no connection any more.
+///
+/// [`reconcile`] does this too; call it when no change is due and [`Report::leftovers`] was true.
+///
+/// # Errors
+///
+/// A map could not be written; nothing is lost, and the next call goes on.
+pub fn collect(state: &mut State, store: &mut impl MapStore) -> Result<(), StoreError> {
+    rest(state, store)?;
+    let completed = store.completed_grace();
+    while let Some((grace, mut departed)) = state.resting.pop_front_if(|(grace, _)| *grace <= completed) {
+        if let Err(error) = free_services(state, &mut departed, store) {
+            state.resting.push_front((grace, departed));
+            return Err(error);
+        }
+        for (area, block) in departed.blocks {
+            state.arenas.of_mut(area).free(block);
+        }
+        state.idle.extend(departed.counted);
+    }
+    free_idle(state, store)
+}
+
+fn free_services(
+    state: &mut State,
+    departed: &mut Departed,
+    store: &mut impl MapStore,
+) -> Result<(), StoreError> {
+    while let Some(&(name, leaving)) = departed.services.last() {
+        if state.service_ids.is_leaving(&name, leaving) {
+            store.publish(leaving.id, RouteWord::UNTOUCHED)?;
+            state.service_ids.forget(&name);
+        }
+        departed.services.pop();
+    }
+    Ok(())
+}
+
+fn free_idle(state: &mut State, store: &mut impl MapStore) -> Result<(), StoreError> {
+    let mut waiting = std::mem::take(&mut state.idle);
+    while let Some(counted) = waiting.pop() {
+        match free_counted(state, counted, store) {
+            Ok(true) => {}
+            Ok(false) => state.idle.push(counted),
+            Err(error) => {
+                state.idle.push(counted);
+                state.idle.append(&mut waiting);
+                return Err(error);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// False when connections still count in the id.
+fn free_counted(state: &mut State, counted: Counted, store: &mut impl MapStore) -> Result<bool, StoreError> {
+    match counted {
+        Counted::Limit(name, leaving) if state.limit_ids.is_leaving(&name, leaving) => {
+            if store.limit(leaving.id).active != 0 {
+                return Ok(false);
+            }
+            store.clear_limit(leaving.id)?;
+            state.limit_ids.forget(&name);
+            state.limit_max.remove(&name);
+        }
+        Counted::Endpoint(key, leaving) if state.endpoint_ids.is_leaving(&key, leaving) => {
+            if store.endpoint_state(leaving.id).active != 0 {
+                return Ok(false);
+            }
+            store.clear_endpoint_state(leaving.id)?;
+            state.endpoint_ids.forget(&key);
+        }
+        // The name came back in the meantime.
+        Counted::Limit(..) | Counted::Endpoint(..) => {}
+    }
+    Ok(true)
+}
