@@ -47,14 +47,19 @@ impl Need {
             }
             Self::RustSource => component("rust-src", "lib/rustlib/src/rust/library/Cargo.lock"),
             Self::BpfLinker => bpf_linker(),
-            Self::Packages(purpose) => apt::ensure(purpose),
+            Self::Packages(purpose) => apt::provide(purpose),
         }
     }
 }
 
-/// Meets the needs in their order.
+/// Meets the needs in their order, and says at the end which could not be met.
 pub(crate) fn ensure(needs: &[Need]) -> Result<()> {
-    needs.iter().try_for_each(|need| need.meet())
+    let unmet: Vec<_> = needs.iter().filter_map(|need| need.meet().err()).collect();
+    if unmet.is_empty() {
+        return Ok(());
+    }
+    let reasons: Vec<_> = unmet.iter().map(|error| format!("{error:#}")).collect();
+    bail!("{}", reasons.join("\n       "));
 }
 
 /// A part of the Rust toolchain, known by a file below its root.

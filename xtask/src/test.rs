@@ -123,7 +123,10 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
             Tier::Bytecode => summary.time(&name, || bytecode::run(&ebpf::object())),
             Tier::Netns => netns(&mut summary, options)?,
             Tier::Peers => peers(&mut summary, options),
-            Tier::Vm => machines(&mut summary, &options.kernels()?, options),
+            Tier::Vm => match vm::ensure() {
+                Ok(()) => machines(&mut summary, &options.kernels()?, options),
+                Err(error) => summary.time("vm", || Err(error)),
+            },
         }
     }
     Ok(summary.print())
@@ -197,7 +200,7 @@ fn on_host(target: &str, options: &Options) -> Result<Counts> {
 
 /// The netns tests on each kernel.
 fn machines(summary: &mut Summary, kernels: &[KernelName], options: &Options) {
-    let binary = match vm::ensure().and_then(|()| targets::build("netns", Linkage::Static)) {
+    let binary = match targets::build("netns", Linkage::Static) {
         Ok(binary) => binary,
         Err(error) => return summary.time("vm", || Err(error)),
     };

@@ -6,7 +6,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
 use crate::{terminal, workspace};
 
@@ -61,13 +61,13 @@ impl Purpose {
 }
 
 /// Installs the packages whose programs are not there.
-pub(crate) fn ensure(purpose: Purpose) -> Result<()> {
-    let missing = missing(purpose.programs(), |program| workspace::find(program).is_some());
-    if missing.is_empty() {
+pub(crate) fn provide(purpose: Purpose) -> Result<()> {
+    let absent = absent(purpose);
+    if absent.is_empty() {
         terminal::done(purpose.name(), &"present");
         return Ok(());
     }
-    let list = missing.join(" ");
+    let list = absent.join(" ");
     let want = format!("{} need {list}", purpose.reason());
     if workspace::find("apt-get").is_none() {
         bail!("{want}: this machine has no apt-get; install what brings these programs by its own means");
@@ -79,9 +79,17 @@ pub(crate) fn ensure(purpose: Purpose) -> Result<()> {
         );
     }
     terminal::begin(purpose.name(), &format!("apt-get install {list}"));
-    install(&missing).with_context(|| format!("{want}; `apt-get install {list}` must succeed once"))?;
+    install(&absent).with_context(|| format!("{want}; `apt-get install {list}` must succeed once"))?;
+    ensure!(
+        self::absent(purpose).is_empty(),
+        "{want}: installed, but their programs are not in PATH"
+    );
     terminal::done(purpose.name(), &"installed");
     Ok(())
+}
+
+fn absent(purpose: Purpose) -> Vec<&'static str> {
+    missing(purpose.programs(), |program| workspace::find(program).is_some())
 }
 
 /// Packages whose program is not there.
