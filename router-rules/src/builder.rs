@@ -73,7 +73,7 @@ fn ordered_by_destination(rules: &[model::Rule]) -> HashMap<&ServiceName, Vec<&m
         by_destination.entry(&rule.destination).or_default().push(rule);
     }
     for rules in by_destination.values_mut() {
-        rules.sort_by_key(|rule| (Reverse(rule.precedence), &*rule.origin.object));
+        rules.sort_by_key(|rule| rule.rank());
     }
     by_destination
 }

@@ -6,9 +6,13 @@
 //!
 //! # Order of evaluation
 //!
-//! The rules of a destination are tried by falling precedence, ties in the order of their object names. The first
-//! rule that matches is executed and evaluation ends. When none matches, the request goes to every instance of the
-//! service. A matching rule whose instances are missing is a refusal; lower rules are not tried.
+//! The rules of a destination are tried by falling precedence, ties in the order of their object names
+//! ([`model::Rank`]); how specific a condition is does not matter. The first rule that matches is executed and
+//! evaluation ends. When none matches, the request goes to every instance of the service. A matching rule whose
+//! instances are missing is a refusal; lower rules are not tried.
+//!
+//! An index leaves out rules that cannot match, so that a decision costs about the same among 10,000 rules as among
+//! one, and allocates nothing. It never changes what is decided.
 #![forbid(unsafe_code)]
 
 pub mod action;

@@ -1,6 +1,7 @@
 //! The internal model: what every language and registry is compiled to, before it is indexed.
 
 use std::{
+    cmp::Reverse,
     net::{IpAddr, SocketAddr},
     sync::Arc,
 };
@@ -121,7 +122,25 @@ pub struct Rule {
     pub fault: Fault,
 }
 
+/// Place of a rule in the order of evaluation: smaller is tried first. Rules of equal rank keep the order in which
+/// the model lists them.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Rank<'r> {
+    /// Larger precedences first.
+    pub precedence: Reverse<i32>,
+    /// Then by the name of the object.
+    pub object: &'r str,
+}
+
 impl Rule {
+    /// Place in the order of evaluation among the rules of the same destination.
+    pub fn rank(&self) -> Rank<'_> {
+        Rank {
+            precedence: Reverse(self.precedence),
+            object: &self.origin.object,
+        }
+    }
+
     /// A rule that sends every request to every instance of `destination`: the base for one that says more.
     pub const fn new(origin: Origin, destination: ServiceName) -> Self {
         Self {

@@ -55,7 +55,7 @@ pub struct Document<T> {
 ///
 /// Every finding, when at least one of them is an error.
 pub fn load(dir: &Path) -> Result<Documents, Vec<Finding>> {
-    let documents = read([dir], &LoadLimits::default());
+    let documents = files::read_directory(dir, &LoadLimits::default());
     if documents.findings.iter().any(Finding::is_error) {
         Err(documents.findings)
     } else {

@@ -21,6 +21,7 @@ pub fn until<T>(what: &str, deadline: Duration, mut look: impl FnMut() -> Option
         if start.elapsed() > deadline {
             bail!("waited {deadline:?} in vain for {what}");
         }
+        // waits: until the next look at the condition.
         std::thread::sleep(PAUSE);
     }
 }

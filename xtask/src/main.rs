@@ -2,12 +2,14 @@
 //!
 //! One file per command. It knows where things are and how they are built, and nothing of what the product does.
 
+mod check;
 mod ebpf;
 mod harness;
 mod programs;
 mod setup;
 mod terminal;
 mod test;
+mod tidy;
 mod vm;
 mod workspace;
 
@@ -32,6 +34,8 @@ const EXAMPLES: &str = "\
 Examples:
   cargo xtask setup                        install all that the other commands need
   cargo xtask build --release              build both halves; the result is target/release/router
+  cargo xtask demo                         watch it work; --keep leaves it up
+  cargo xtask check                        what a change must pass, besides the tests
   cargo xtask test                         every test that this machine can run
   cargo xtask test weights --tier unit     unit tests whose name contains \"weights\"
   cargo xtask test --vm                    the netns tests on Linux 6.1 and 6.12 in virtual machines
@@ -51,6 +55,20 @@ enum Command {
     },
     /// Build the kernel half alone, to target/bpf/router.bpf.o.
     BuildEbpf,
+    /// Format, tidy, lints of both halves, documentation: everything but tests.
+    Check,
+    /// Check what no compiler checks: imports, file heads and lengths, the kernel ABI's number, licences.
+    Tidy {
+        /// Record the present layouts of router-common under the present ABI_VERSION.
+        #[arg(long)]
+        bless_abi: bool,
+    },
+    /// Show what the router does, with pods, traffic and counts, on this machine. Needs root and BPF.
+    Demo {
+        /// Leave everything up for playing, and print the commands to try.
+        #[arg(long)]
+        keep: bool,
+    },
     /// Run every test that this machine can run.
     Test(test::Options),
     /// Build, then run `router` with the arguments after `--`.
@@ -82,6 +100,9 @@ fn run(command: Command) -> Result<ExitCode> {
             let router = programs::router(Profile::of(release))?;
             terminal::done("router", &workspace::relative(&router));
         }
+        Command::Check => return check::run(),
+        Command::Tidy { bless_abi } => return tidy::run(bless_abi),
+        Command::Demo { keep } => return programs::demo(keep),
         Command::Test(options) => return test::run(&options),
         Command::Run { release, arguments } => return programs::run(Profile::of(release), &arguments),
     }

@@ -1,4 +1,4 @@
-//! Builds `router`, with the kernel half in it, and runs it.
+//! Builds `router`, with the kernel half in it, and the demo; runs them.
 
 use std::{
     ffi::OsString,
@@ -35,17 +35,8 @@ impl Profile {
 
 /// Builds both halves; returns where `router` is.
 pub(crate) fn router(profile: Profile) -> Result<PathBuf> {
-    ebpf::build()?;
-    let mut cargo = workspace::cargo();
-    cargo
-        .args(["build", "--package", "router-userspace", "--bin", "router"])
-        .arg("--target-dir")
-        .arg(workspace::target());
-    if profile == Profile::Release {
-        cargo.arg("--release");
-    }
-    workspace::run(&mut cargo)?;
-    Ok(workspace::target().join(profile.folder()).join("router"))
+    build(profile, &["router"])?;
+    Ok(binary(profile, "router"))
 }
 
 /// Builds both halves and becomes `router`.
@@ -53,4 +44,38 @@ pub(crate) fn run(profile: Profile, arguments: &[OsString]) -> Result<ExitCode> 
     let router = router(profile)?;
     let error = Command::new(&router).args(arguments).exec();
     Err(error).with_context(|| router.display().to_string())
+}
+
+/// Builds both halves and the demo, and becomes the demo. `keep` leaves what it made in place.
+pub(crate) fn demo(keep: bool) -> Result<ExitCode> {
+    let profile = Profile::Dev;
+    build(profile, &["router", "demo"])?;
+    let mut demo = Command::new(binary(profile, "demo"));
+    demo.current_dir(workspace::root())
+        .arg("--router")
+        .arg(binary(profile, "router"));
+    if keep {
+        demo.arg("--keep");
+    }
+    Err(demo.exec()).with_context(|| workspace::shown(&demo))
+}
+
+/// All crates are named each time, so that every call builds with the same features.
+fn build(profile: Profile, binaries: &[&str]) -> Result<()> {
+    ebpf::build()?;
+    let mut cargo = workspace::cargo();
+    cargo
+        .args(["build", "--workspace", "--exclude", "router-ebpf", "--target-dir"])
+        .arg(workspace::target());
+    for binary in binaries {
+        cargo.args(["--bin", binary]);
+    }
+    if profile == Profile::Release {
+        cargo.arg("--release");
+    }
+    workspace::run(&mut cargo)
+}
+
+fn binary(profile: Profile, name: &str) -> PathBuf {
+    workspace::target().join(profile.folder()).join(name)
 }

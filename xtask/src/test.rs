@@ -177,18 +177,22 @@ fn netns(summary: &mut Summary, options: &Options) -> Result<()> {
     );
     match vm::ensure() {
         Ok(()) => machines(summary, std::slice::from_ref(newest), options),
-        Err(error) => summary.skip("netns", &format!("{obstacle}; and no virtual machine: {error:#}")),
+        Err(error) => summary.skip(
+            "netns",
+            "root",
+            &format!("{obstacle}; and no virtual machine: {error:#}"),
+        ),
     }
     Ok(())
 }
 
 fn peers(summary: &mut Summary, options: &Options) {
     if let Some(obstacle) = host::obstacle() {
-        return summary.skip("peers", &obstacle);
+        return summary.skip("peers", "root", &obstacle);
     }
     match setup::ensure(&[Need::Packages(Purpose::Kernel), Need::Packages(Purpose::Peers)]) {
         Ok(()) => summary.time("peers", || on_host("peers", options)),
-        Err(error) => summary.skip("peers", &format!("{error:#}")),
+        Err(error) => summary.skip("peers", "peers", &format!("{error:#}")),
     }
 }
 

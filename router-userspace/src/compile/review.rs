@@ -104,7 +104,16 @@ impl<'r> Review<'r> {
             return String::new();
         };
         self.suggestions_left = left;
-        let distance = |other: &ServiceName| strsim::damerau_levenshtein(name.as_str(), other.as_str());
+        let first_part = |name: &ServiceName| name.as_str().split('.').next().map(str::to_owned);
+        let short_name = first_part(name);
+        let distance = |other: &ServiceName| {
+            // The same name in another namespace is nearer than any misspelling.
+            if first_part(other) == short_name {
+                0
+            } else {
+                strsim::damerau_levenshtein(name.as_str(), other.as_str())
+            }
+        };
         let best = self.services.keys().map(|other| (distance(other), *other)).min();
         match best {
             Some((distance, other)) if distance <= 3 => format!("did you mean {other}?"),
@@ -151,7 +160,7 @@ impl<'r> Review<'r> {
 
     fn weights(&mut self, rule: &Placed<'_, Rule>) {
         let sum: u64 = rule.item.targets.iter().map(|t| u64::from(t.weight)).sum();
-        if rule.item.targets.is_empty() || sum == 100 {
+        if rule.item.targets.is_empty() || sum == 100 || self.has_bad_weight(rule) {
             return;
         }
         let (message, hint) = if sum == 0 {
@@ -170,6 +179,14 @@ impl<'r> Review<'r> {
         };
         self.findings
             .push(rule.position.finding(&codes::WEIGHTS_SUM, "route", message, hint));
+    }
+
+    /// True when a weight of the rule was refused, which explains the sum.
+    fn has_bad_weight(&self, rule: &Placed<'_, Rule>) -> bool {
+        let object = rule.position.object();
+        let of_rule = |f: &&Finding| f.object.as_ref() == object && f.place.file == *rule.position.file();
+        let mut found = self.findings.iter().filter(of_rule);
+        found.any(|f| f.code == codes::WEIGHT_OUT_OF_RANGE.name)
     }
 
     fn needs_http(&mut self, rule: &Placed<'_, Rule>, destination: &Service) {
@@ -208,8 +225,7 @@ fn order(rules: &[Placed<'_, Rule>], findings: &mut Vec<Finding>) {
             .push(rule);
     }
     for (_, mut rules) in by_destination {
-        // The engine's order.
-        rules.sort_by_key(|r| (std::cmp::Reverse(r.item.precedence), r.item.origin.object.clone()));
+        rules.sort_by_key(|r| r.item.rank());
         for pair in rules.windows(2) {
             if pair[0].item.precedence == pair[1].item.precedence {
                 tie(pair[0], pair[1], findings);

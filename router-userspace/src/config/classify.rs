@@ -76,9 +76,14 @@ impl Reader<'_> {
             Ok(Value::Null) => {}
             Ok(tree) => self.tree(tree),
             Err(fault) => {
+                let repeated = fault
+                    .is_repeated_key
+                    .then(|| source.repeated_key_line())
+                    .flatten();
+                let line = repeated.or(fault.line);
                 let place = Place {
                     file: source.file().clone(),
-                    line: fault.line.unwrap_or_else(|| self.position.line()),
+                    line: line.unwrap_or_else(|| self.position.line()),
                     field: String::new(),
                 };
                 let hint = "";
@@ -115,6 +120,8 @@ impl Reader<'_> {
         if group.starts_with(RULES_GROUP) {
             return self.versioned_rule(tree, kind);
         }
+        let name = tree.pointer("/metadata/name").and_then(Value::as_str);
+        self.position.object = name.map(|name| format!("{kind} {name}").into());
         if group.starts_with(NETWORKING_GROUP) {
             let message = format!("{kind} of the networking API is not supported yet");
             let hint = "write it as a 0.1 route rule or destination policy for now";

@@ -8,7 +8,7 @@ use serde_path_to_error::Segment;
 
 use super::{
     rules_v1alpha1::{NOT_SUPPORTED_YET, RuleKind},
-    source::Position,
+    source::{self, Position},
 };
 use crate::finding::{Finding, codes};
 
@@ -29,18 +29,45 @@ pub(super) fn decode<T: DeserializeOwned>(
             Ok(_) => return Err(findings),
             Err(error) => error,
         };
-        let path = error.path().clone();
-        findings.push(explain(&path.to_string(), &error.into_inner(), kind, position));
-        if findings.len() == MAX_FAULTS || !take_out(tree, path.iter()) {
+        let mut way: Vec<Segment> = error.path().iter().cloned().collect();
+        let shown = error.path().to_string();
+        let mut path = if shown == "." { String::new() } else { shown };
+        let message = error.into_inner().to_string();
+        if let Some(second) = second_spelling(&message) {
+            path = join(&path, &second);
+            way.push(Segment::Map { key: second });
+        }
+        // What is missing because it was taken out is no fault of its own.
+        let is_consequence = message.starts_with("missing field")
+            && findings
+                .iter()
+                .any(|f| f.place.field.contains(&format!("{path}.")));
+        if !is_consequence {
+            findings.push(explain(&path, &message, kind, position));
+        }
+        if is_consequence || findings.len() == MAX_FAULTS || !take_out(tree, &way) {
             return Err(findings);
         }
     }
 }
 
+fn join(path: &str, key: &str) -> String {
+    if path.is_empty() {
+        key.to_owned()
+    } else {
+        format!("{path}.{key}")
+    }
+}
+
+/// For a field that is there in both spellings: its spelling in the proto.
+fn second_spelling(message: &str) -> Option<String> {
+    let name = message.strip_prefix("duplicate field `")?.split('`').next()?;
+    Some(source::snake_case(name))
+}
+
 /// Removes the value at `path`. False when that cannot be done without moving others.
-fn take_out<'p>(tree: &mut Value, path: impl Iterator<Item = &'p Segment>) -> bool {
-    let steps: Vec<_> = path.collect();
-    let Some((Segment::Map { key: last }, way)) = steps.split_last() else {
+fn take_out(tree: &mut Value, path: &[Segment]) -> bool {
+    let Some((Segment::Map { key: last }, way)) = path.split_last() else {
         return false;
     };
     let mut node = tree;
@@ -56,9 +83,7 @@ fn take_out<'p>(tree: &mut Value, path: impl Iterator<Item = &'p Segment>) -> bo
     node.as_object_mut().is_some_and(|map| map.remove(last).is_some())
 }
 
-fn explain(path: &str, error: &serde_json::Error, kind: Option<RuleKind>, position: &Position) -> Finding {
-    let message = error.to_string();
-    let path = if path == "." { "" } else { path };
+fn explain(path: &str, message: &str, kind: Option<RuleKind>, position: &Position) -> Finding {
     let refused = kind.and_then(|kind| not_supported(kind, path));
     if let Some(field) = refused {
         let hint = "remove it, or keep this rule out of the configuration for now";
@@ -70,7 +95,7 @@ fn explain(path: &str, error: &serde_json::Error, kind: Option<RuleKind>, positi
         );
     }
     if message.starts_with("unknown field") {
-        let (name, known) = unknown_field(&message);
+        let (name, known) = unknown_field(message);
         return position.finding(
             &codes::UNKNOWN_FIELD,
             path,
@@ -80,12 +105,17 @@ fn explain(path: &str, error: &serde_json::Error, kind: Option<RuleKind>, positi
     }
     if message.starts_with("duplicate field") {
         let hint = "keep one of the two spellings";
-        return position.finding(&codes::CONFLICTING_FIELDS, path, "the field is there twice", hint);
+        return position.finding(
+            &codes::CONFLICTING_FIELDS,
+            path,
+            "the field is there in two spellings",
+            hint,
+        );
     }
     if let Some(field) = message.strip_prefix("missing field ") {
         return position.finding(&codes::MISSING_FIELD, path, format!("{field} is missing"), "");
     }
-    let (message, hint) = wrong_type(&message);
+    let (message, hint) = wrong_type(message);
     position.finding(&codes::WRONG_TYPE, path, message, hint)
 }
 

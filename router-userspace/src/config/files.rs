@@ -32,15 +32,30 @@ impl Default for LoadLimits {
     }
 }
 
-/// Reads files, directories (without descending) and, for `-`, standard input. Problems are in the documents'
-/// findings.
+/// Reads files, directories (without descending) and, for `-`, standard input, and names files by the given paths.
+/// Problems are in the documents' findings.
 pub fn read<P: AsRef<Path>>(paths: impl IntoIterator<Item = P>, limits: &LoadLimits) -> Documents {
+    read_named(paths, limits, |_, file| file)
+}
+
+/// Reads one configuration directory and names files relative to it.
+pub(super) fn read_directory(directory: &Path, limits: &LoadLimits) -> Documents {
+    read_named([directory], limits, |root, file| {
+        file.strip_prefix(root).unwrap_or(file)
+    })
+}
+
+fn read_named<P: AsRef<Path>>(
+    paths: impl IntoIterator<Item = P>,
+    limits: &LoadLimits,
+    name: for<'p> fn(&Path, &'p Path) -> &'p Path,
+) -> Documents {
     let mut documents = Documents::default();
     let mut bytes_left = limits.bytes;
     let mut files_left = limits.files;
     for path in paths {
         let path = path.as_ref();
-        let (root, files) = match list(path) {
+        let files = match list(path) {
             Ok(listed) => listed,
             Err(error) => {
                 documents.findings.push(unreadable(path, &error));
@@ -48,7 +63,11 @@ pub fn read<P: AsRef<Path>>(paths: impl IntoIterator<Item = P>, limits: &LoadLim
             }
         };
         for file in files {
-            let name = display_name(&root, &file);
+            let name = if file == Path::new("-") {
+                "(standard input)".to_owned()
+            } else {
+                name(path, &file).display().to_string()
+            };
             let text = match read_text(&file, bytes_left) {
                 Ok(text) => text,
                 Err(error) => {
@@ -79,10 +98,10 @@ pub fn read<P: AsRef<Path>>(paths: impl IntoIterator<Item = P>, limits: &LoadLim
     documents
 }
 
-/// The files of `path`, with the directory that their names are relative to.
-fn list(path: &Path) -> io::Result<(PathBuf, Vec<PathBuf>)> {
+/// The files that `path` stands for.
+fn list(path: &Path) -> io::Result<Vec<PathBuf>> {
     if path == Path::new("-") || !fs::metadata(path)?.is_dir() {
-        return Ok((PathBuf::new(), vec![path.to_owned()]));
+        return Ok(vec![path.to_owned()]);
     }
     let mut files = Vec::new();
     for entry in fs::read_dir(path)? {
@@ -97,14 +116,7 @@ fn list(path: &Path) -> io::Result<(PathBuf, Vec<PathBuf>)> {
         }
     }
     files.sort();
-    Ok((path.to_owned(), files))
-}
-
-fn display_name(root: &Path, file: &Path) -> String {
-    if file == Path::new("-") {
-        return "(standard input)".to_owned();
-    }
-    file.strip_prefix(root).unwrap_or(file).display().to_string()
+    Ok(files)
 }
 
 /// The text of `file`; a little more than `limit` bytes is read when it is longer.

@@ -3,6 +3,7 @@
 //! It knows no kinds of documents.
 
 use std::{
+    collections::HashSet,
     ops::Range,
     sync::{Arc, OnceLock},
 };
@@ -50,10 +51,22 @@ impl Source {
     }
 
     fn line_of(&self, path: &str) -> u32 {
-        let outline = self.outline.get_or_init(|| Outline::new(self.text()));
-        self.first_line
-            .saturating_add(outline.line_of(path))
-            .saturating_sub(1)
+        self.line_in_file(self.outline().line_of(path))
+    }
+
+    /// Line of the first key that its mapping has already.
+    pub(super) fn repeated_key_line(&self) -> Option<u32> {
+        self.outline()
+            .repeated_key_line()
+            .map(|line| self.line_in_file(line))
+    }
+
+    fn outline(&self) -> &Outline {
+        self.outline.get_or_init(|| Outline::new(self.text()))
+    }
+
+    fn line_in_file(&self, line: u32) -> u32 {
+        self.first_line.saturating_add(line).saturating_sub(1)
     }
 }
 
@@ -235,6 +248,19 @@ impl Outline {
         }
     }
 
+    fn repeated_key_line(&self) -> Option<u32> {
+        match &self.children {
+            Children::None => None,
+            Children::Items(items) => items.iter().find_map(Self::repeated_key_line),
+            Children::Entries(entries) => {
+                let mut keys = HashSet::new();
+                let repeated = entries.iter().find(|(key, ..)| !keys.insert(key));
+                let below = || entries.iter().find_map(|(.., value)| value.repeated_key_line());
+                repeated.map(|&(_, line, _)| line).or_else(below)
+            }
+        }
+    }
+
     /// As [`Outline::line_of`], but nothing when not even the first step of `path` is there.
     fn line_below(&self, path: &str) -> Option<u32> {
         let found = match &self.children {
@@ -258,7 +284,8 @@ fn after_key<'p>(path: &'p str, key: &str) -> Option<&'p str> {
     (rest.is_empty() || rest.starts_with(['.', '['])).then_some(rest)
 }
 
-fn snake_case(camel: &str) -> String {
+/// A name of the language in the spelling of its proto.
+pub(super) fn snake_case(camel: &str) -> String {
     let mut snake = String::with_capacity(camel.len() + 4);
     for c in camel.chars() {
         if c.is_ascii_uppercase() {

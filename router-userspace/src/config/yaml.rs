@@ -22,7 +22,12 @@ pub(super) struct SyntaxFault {
     pub(super) line: Option<u32>,
     /// What is wrong.
     pub(super) message: String,
+    /// True when a mapping has a key twice; the parser then knows the line of the mapping only.
+    pub(super) is_repeated_key: bool,
 }
+
+/// How the message of a repeated key ends.
+const REPEATED: &str = "is there twice";
 
 /// Parses one document. Keys must be text and may not repeat; tags are refused.
 ///
@@ -31,12 +36,14 @@ pub(super) fn parse(text: &str, first_line: u32) -> Result<Value, SyntaxFault> {
     let budget = Cell::new(text.len().saturating_mul(EXPANSION).max(EXPANSION_FLOOR));
     Tree { budget: &budget }
         .deserialize(serde_yaml::Deserializer::from_str(text))
-        .map_err(|error| SyntaxFault {
-            line: error
-                .location()
-                .and_then(|l| u32::try_from(l.line()).ok())
-                .map(|line| line + first_line - 1),
-            message: message(&error, first_line),
+        .map_err(|error| {
+            let line = error.location().and_then(|l| u32::try_from(l.line()).ok());
+            let message = message(&error, first_line);
+            SyntaxFault {
+                line: line.map(|line| line + first_line - 1),
+                is_repeated_key: message.ends_with(REPEATED),
+                message,
+            }
         })
 }
 
@@ -139,7 +146,7 @@ impl<'de> Visitor<'de> for Tree<'_> {
             };
             let value = entries.next_value_seed(self)?;
             if map.contains_key(&key) {
-                return Err(A::Error::custom(format!("key \"{key}\" is there twice")));
+                return Err(A::Error::custom(format!("key \"{key}\" {REPEATED}")));
             }
             map.insert(key, value);
         }

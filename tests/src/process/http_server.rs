@@ -134,6 +134,7 @@ async fn answer(
     // The body is read to its end, so that the connection can be kept.
     let _ = body.collect().await;
     if !delay.is_zero() {
+        // waits: the server is asked to be slow.
         tokio::time::sleep(delay).await;
     }
     let text = format!(

@@ -10,7 +10,8 @@ use anyhow::Result;
 
 use crate::{harness::Counts, terminal};
 
-/// Set to `root`, it turns a privileged test that cannot run into a failure. The test binaries read it too.
+/// Names what must not be skipped, with commas between: `root` for tests that need privileges, `peers` for those that
+/// need programs of others. The test binaries read it too.
 const REQUIRE: &str = "ROUTER_TEST_REQUIRE";
 
 struct Row {
@@ -49,16 +50,17 @@ impl Summary {
         });
     }
 
-    /// Records a tier that this machine cannot run: one skipped test, or one failed where such tests are required.
-    pub(super) fn skip(&mut self, tier: &str, why: &str) {
-        let required = env::var_os(REQUIRE).is_some_and(|value| !value.is_empty());
+    /// Records a tier that this machine cannot run because it lacks `need`: one skipped test, or one failed where the
+    /// need is required.
+    pub(super) fn skip(&mut self, tier: &str, need: &str, why: &str) {
+        let required = env::var(REQUIRE).is_ok_and(|list| list.split(',').any(|required| required == need));
         let (counts, note) = if required {
             (
                 Counts {
                     failed: 1,
                     ..Counts::default()
                 },
-                format!("required by {REQUIRE}, but: {why}"),
+                format!("{REQUIRE} names {need}, but: {why}"),
             )
         } else {
             (

@@ -188,7 +188,10 @@ fn rules_that_do_not_match_say_why() {
     )
     .unwrap();
     assert_eq!(answer.rules[0].outcome, Outcome::NotMatched);
-    assert_eq!(answer.rules[0].reasons, ["foo is \"baz\", not exact \"bar\""]);
+    assert_eq!(
+        answer.rules[0].reasons,
+        ["header foo is \"baz\", not exact \"bar\""]
+    );
     let unknown = ask("10.0.0.1:9080", None, &["foo: bar"]).unwrap();
     assert_eq!(
         unknown.rules[0].reasons,
