@@ -120,7 +120,9 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
         match tier {
             Tier::Unit => summary.time(&name, || unit(&targets, options)),
             Tier::Golden | Tier::Wire => summary.time(&name, || cargo_test(&["--test", &name], options)),
-            Tier::Bytecode => summary.time(&name, || bytecode::run(&ebpf::object())),
+            Tier::Bytecode => summary.time(&name, || {
+                bytecode::run(&ebpf::object(), options.filter.as_deref().unwrap_or(""))
+            }),
             Tier::Netns => netns(&mut summary, options)?,
             Tier::Peers => peers(&mut summary, options),
             Tier::Vm => match vm::ensure() {
