@@ -15,6 +15,7 @@ use std::{path::Path, sync::Arc};
 
 pub use files::{LoadLimits, read};
 pub use source::Position;
+pub use yaml::to_yaml;
 
 use crate::finding::Finding;
 

@@ -14,16 +14,17 @@ use std::{
     time::Duration,
 };
 
-use router_rules::{Snapshot, model::Model, source::ClassId};
+use router_rules::{Snapshot, source::ClassId};
 use tracing::{debug, error, info, warn};
 
 use crate::{
     clock,
+    compile::Compiled,
     finding::{Finding, Severity},
     live::{Live, Reload},
     metrics::{ControlMetrics, ReloadOutcome},
     readiness::BlockReady,
-    registry::{Identity, NodeCallers},
+    registry::NodeCallers,
 };
 
 mod fingerprint;
@@ -51,17 +52,6 @@ pub enum Event {
     Shutdown,
 }
 
-/// A configuration that compiled.
-#[derive(Debug)]
-pub struct Compiled {
-    /// What the snapshot is built from.
-    pub model: Model,
-    /// How the model's workloads are recognised on a node.
-    pub identities: Vec<Identity>,
-    /// Warnings.
-    pub findings: Vec<Finding>,
-}
-
 /// Reads and compiles the configuration directory; on an error, every finding.
 pub type Read = Box<dyn FnMut() -> Result<Compiled, Vec<Finding>> + Send>;
 
@@ -76,13 +66,6 @@ pub struct Reconciled {
 
 /// The kernel half as control sees it.
 pub trait Reconcile: Send {
-    /// Says why a snapshot cannot be put in force in the kernel. Nothing is changed.
-    ///
-    /// # Errors
-    ///
-    /// What does not fit, as findings.
-    fn admit(&self, snapshot: &Snapshot, sources: &BTreeMap<u64, ClassId>) -> Result<(), Vec<Finding>>;
-
     /// Brings the maps in step. It may be repeated at any time.
     ///
     /// # Errors
@@ -150,25 +133,36 @@ impl Control {
         }
     }
 
-    /// Reads the configuration and puts it in force: in the proxy first, then in the kernel. One with errors changes
-    /// nothing and is reported; one whose files are as they were is not even compiled.
+    /// Reads the configuration and puts it in force: in the proxy first, then in the kernel.
     pub fn reload(&mut self) {
+        if self.publish() {
+            self.reconcile();
+        }
+    }
+
+    /// Reads the configuration and puts it in force in the proxy; true when it was. One with errors changes nothing
+    /// and is reported; one whose files are as they were is not even compiled.
+    pub fn publish(&mut self) -> bool {
         // Taken before the files are read: what changes meanwhile is noticed by the next event.
         let fingerprint = fingerprint(&self.parts.config);
         if fingerprint.is_some() && fingerprint == self.seen {
             debug!("configuration touched, but unchanged");
             self.parts.metrics.reloaded(ReloadOutcome::unchanged);
-            return;
+            return false;
         }
         self.seen = fingerprint;
         let started = clock::now();
         match self.compile() {
             Ok((snapshot, findings)) => {
-                self.publish(snapshot);
-                let took = clock::now().duration_since(started);
-                self.accepted(findings, took);
+                self.parts.live.publish(Arc::new(snapshot));
+                self.count_cgroups();
+                self.accepted(findings, clock::now().duration_since(started));
+                true
             }
-            Err(findings) => self.rejected(findings),
+            Err(findings) => {
+                self.rejected(findings);
+                false
+            }
         }
     }
 
@@ -176,16 +170,9 @@ impl Control {
         let compiled = (self.parts.read)()?;
         let generation = self.parts.live.load().generation() + 1;
         let snapshot = Snapshot::build(compiled.model, generation);
-        self.parts.kernel.admit(&snapshot, &self.sources(&snapshot))?;
         // Recognising more or fewer workloads than the snapshot in force knows is harmless: the others are unknown.
         self.parts.callers.replace(&compiled.identities);
         Ok((snapshot, compiled.findings))
-    }
-
-    fn publish(&mut self, snapshot: Snapshot) {
-        self.parts.live.publish(Arc::new(snapshot));
-        self.count_cgroups();
-        self.reconcile();
     }
 
     fn scan(&mut self) {
@@ -202,7 +189,8 @@ impl Control {
             .set(self.parts.callers.scanned().len() as u64);
     }
 
-    fn reconcile(&mut self) {
+    /// Brings the kernel in step with what is published. A failure is logged and repeated soon.
+    pub fn reconcile(&mut self) {
         let snapshot = self.parts.live.load();
         if snapshot.generation() == 0 {
             // No configuration was good yet: what an earlier agent left stays in force.
@@ -223,6 +211,7 @@ impl Control {
                     .metrics
                     .reconcile_operations
                     .inc_by(done.operations as u64);
+                self.parts.live.kernel_in_step(snapshot.generation());
                 self.parts.not_ready.clear();
                 if done.leftovers {
                     self.schedule.reconcile_again(now);

@@ -16,12 +16,16 @@ mod kernel;
 mod log;
 mod mapped;
 mod maps;
+mod observer;
 pub mod plan;
 pub mod reconcile;
 pub mod state;
 pub mod store;
 
 pub use enforcement::{KernelEnforcement, UpstreamIds};
-pub use kernel::{Hook, HookState, Kernel, KernelConfig, KernelError, heartbeat, hooks, uninstall};
+pub use kernel::{
+    Hook, HookState, Kernel, KernelConfig, KernelError, heartbeat, hooks, proxy_goes_down, uninstall,
+};
 pub use log::KernelLog;
 pub use maps::{KernelMaps, Maps};
+pub use observer::KernelObserver;

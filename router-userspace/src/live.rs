@@ -2,7 +2,13 @@
 //!
 //! It knows nothing of where a configuration comes from.
 
-use std::{sync::Arc, time::SystemTime};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::SystemTime,
+};
 
 use arc_swap::ArcSwap;
 use router_rules::Snapshot;
@@ -13,6 +19,7 @@ use crate::finding::{Finding, Severity};
 #[derive(Debug, Default)]
 pub struct Live {
     snapshot: ArcSwap<Snapshot>,
+    in_step: AtomicU64,
     reload: ArcSwap<Option<Reload>>,
 }
 
@@ -42,6 +49,7 @@ impl Live {
     pub fn new(snapshot: Snapshot) -> Self {
         Self {
             snapshot: ArcSwap::from_pointee(snapshot),
+            in_step: AtomicU64::new(0),
             reload: ArcSwap::default(),
         }
     }
@@ -54,6 +62,16 @@ impl Live {
     /// Puts `snapshot` in force for requests that begin from now on.
     pub fn publish(&self, snapshot: Arc<Snapshot>) {
         self.snapshot.store(snapshot);
+    }
+
+    /// Generation of the snapshot that the proxy and the kernel both follow; 0: none yet.
+    pub fn in_step(&self) -> u64 {
+        self.in_step.load(Ordering::Acquire)
+    }
+
+    /// The kernel follows the snapshot of this generation now.
+    pub fn kernel_in_step(&self, generation: u64) {
+        self.in_step.store(generation, Ordering::Release);
     }
 
     /// The last reload; none before the first.

@@ -3,7 +3,7 @@
 //! | metric | kind | labels | meaning |
 //! |---|---|---|---|
 //! | `router_build_info` | info | version | the agent |
-//! | `router_generation` | gauge | | number of the configuration in force |
+//! | `router_generation` | gauge | | number of the configuration that the proxy and the kernel follow |
 //! | `router_config_errors` | gauge | | errors found when the configuration was last read |
 //! | `router_config_warnings` | gauge | | warnings found then |
 //! | `router_config_reloads_total` | counter | outcome | `accepted`, `rejected`, `unchanged` |
@@ -22,6 +22,17 @@
 //! | `router_reconcile_operations_total` | counter | | changes written to maps |
 //! | `router_reconcile_failures_total` | counter | | attempts that failed; each is repeated |
 //! | `router_reconcile_duration_seconds` | histogram | | time to bring the maps in step |
+//! | `router_proxy_requests_total` | counter | class | requests by class of their status; `none`: no response |
+//! | `router_proxy_refusals_total` | counter | reason | requests and connections refused or broken |
+//! | `router_proxy_downstream_connections_total` | counter | | connections from clients |
+//! | `router_proxy_downstream_active` | gauge | | those that are open now |
+//! | `router_proxy_upstream_connections_total` | counter | | connections to endpoints |
+//! | `router_proxy_upstream_active` | gauge | | those that are open now |
+//! | `router_proxy_tcp_connections_total` | counter | | connections proxied as TCP that have ended |
+//! | `router_proxy_retries_total` | counter | | attempts after the first |
+//! | `router_proxy_evictions_total` | counter | | idle connections closed to make room under a limit |
+//! | `router_proxy_received_bytes_total` | counter | | body bytes from clients |
+//! | `router_proxy_sent_bytes_total` | counter | | body bytes to clients |
 
 use std::sync::{Arc, atomic::AtomicU64};
 
@@ -37,9 +48,10 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use crate::{live::Live, observe::Observed};
+use crate::{live::Live, observe::Observed, proxy::ProxyStats};
 
 mod kernel;
+mod proxy;
 mod snapshot;
 
 /// Every metric of an agent.
@@ -98,9 +110,10 @@ impl Metrics {
         Self { registry, control }
     }
 
-    /// Registers more, by those who count it.
-    pub fn registry(&mut self) -> &mut Registry {
-        &mut self.registry
+    /// Adds the counters of a proxy.
+    pub fn proxy(&mut self, stats: Arc<ProxyStats>) {
+        self.registry
+            .register_collector(Box::new(proxy::ProxyCollector::new(stats)));
     }
 
     /// Every metric in the OpenMetrics text format.

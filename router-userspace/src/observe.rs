@@ -6,7 +6,7 @@
 use std::{io, net::SocketAddr};
 
 use router_common::reason::Reason;
-use router_rules::{id::ServiceName, source::ClassId};
+use router_rules::id::ServiceName;
 
 /// A program on a hook.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -152,8 +152,9 @@ pub trait Observed: Send + Sync {
     /// An endpoint's connections; none when the kernel does not know it.
     fn endpoint(&self, address: SocketAddr) -> Option<EndpointUse>;
 
-    /// What the kernel holds for a frontend; none when it is no frontend.
-    fn held(&self, frontend: SocketAddr, class: ClassId) -> Option<Held>;
+    /// What the kernel holds for a frontend and a calling workload (`namespace/name`; none: an unknown caller); none
+    /// when it is no frontend.
+    fn held(&self, frontend: SocketAddr, caller: Option<&str>) -> Option<Held>;
 
     /// Every map's contents.
     ///

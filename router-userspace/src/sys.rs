@@ -8,6 +8,8 @@ use std::{
     path::PathBuf,
 };
 
+use tokio::io::{Interest, unix::AsyncFd};
+
 /// `FILEID_KERNFS` of include/linux/exportfs.h: the handle is the 64-bit node id, which is the cgroup id.
 const FILEID_KERNFS: libc::c_int = 0xfe;
 
@@ -49,6 +51,16 @@ pub fn open_cgroup(mount: impl AsFd, id: u64) -> io::Result<OwnedFd> {
 /// `/proc` is not mounted.
 pub fn path_of(fd: impl AsFd) -> io::Result<PathBuf> {
     fs::read_link(format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd()))
+}
+
+/// Waits for a descriptor to become readable, on the current tokio runtime.
+///
+/// # Errors
+///
+/// The descriptor cannot be polled: it is a file or a directory.
+pub fn readable(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: an `OwnedFd` names the same open descriptor as long as it lives, and nothing replaces the one inside.
+    unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) }.map_err(io::Error::from)
 }
 
 /// True when the effective user is root.

@@ -90,7 +90,7 @@ pub fn explain(
         None => snapshot.route_tcp(port, class),
     };
     let frontend = destination.frontend(port);
-    let held = frontend.and_then(|f| observed?.held(f, class));
+    let held = frontend.and_then(|f| observed?.held(f, from.as_deref()));
     Ok(Explanation {
         generation: snapshot.generation(),
         asked: Asked {

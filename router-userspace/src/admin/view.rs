@@ -44,7 +44,7 @@ impl View {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
             waiting_for: self.readiness.blockers().into_iter().map(str::to_owned).collect(),
-            config: self.config_status(&snapshot),
+            config: self.config_status(),
             hooks: hooks.into_iter().map(hook_status).collect(),
             hooks_error,
             services: self.services(&snapshot),
@@ -66,12 +66,12 @@ impl View {
         Ok(observed.maps()?.into_iter().map(map_dump).collect())
     }
 
-    fn config_status(&self, snapshot: &Snapshot) -> ConfigStatus {
+    fn config_status(&self) -> ConfigStatus {
         let reload = self.live.last_reload();
         let read_at = reload.as_ref().and_then(|r| jiff::Timestamp::try_from(r.at).ok());
         ConfigStatus {
             directory: self.config.display().to_string(),
-            generation: snapshot.generation(),
+            generation: self.live.in_step(),
             read_at: read_at.map(|t| t.to_string()),
             accepted: reload.as_ref().is_some_and(|r| r.accepted()),
             findings: reload

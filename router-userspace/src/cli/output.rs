@@ -22,8 +22,17 @@ pub enum Palette {
 impl Palette {
     /// For standard output: colour on a terminal, unless `NO_COLOR` says otherwise.
     pub fn for_stdout() -> Self {
+        Self::when(io::stdout().is_terminal())
+    }
+
+    /// For standard error, likewise.
+    pub fn for_stderr() -> Self {
+        Self::when(io::stderr().is_terminal())
+    }
+
+    fn when(terminal: bool) -> Self {
         let refused = env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-        if io::stdout().is_terminal() && !refused {
+        if terminal && !refused {
             Self::Colour
         } else {
             Self::Plain

@@ -29,6 +29,15 @@ pub(super) struct SyntaxFault {
 /// How the message of a repeated key ends.
 const REPEATED: &str = "is there twice";
 
+/// A value as YAML text.
+///
+/// # Errors
+///
+/// The value has a shape that YAML cannot write.
+pub fn to_yaml(value: &impl serde::Serialize) -> std::io::Result<String> {
+    serde_yaml::to_string(value).map_err(std::io::Error::other)
+}
+
 /// Parses one document. Keys must be text and may not repeat; tags are refused.
 ///
 /// `first_line` is the number of the text's first line in its file; messages speak of lines of the file.

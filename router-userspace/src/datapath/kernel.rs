@@ -409,3 +409,8 @@ pub fn uninstall(pin_dir: &Path) -> Result<usize, KernelError> {
 pub fn heartbeat(maps: &Maps) {
     maps.beat(u64::try_from(clock::kernel().as_nanos()).unwrap_or(u64::MAX));
 }
+
+/// Takes the proxy's sign of life back: connections are routed without it from now on, not only when it is stale.
+pub fn proxy_goes_down(maps: &Maps) {
+    maps.beat(0);
+}

@@ -33,8 +33,8 @@ impl Collector for SnapshotCollector {
         let gauges = [
             (
                 "generation",
-                "Number of the configuration in force",
-                snapshot.generation(),
+                "Number of the configuration that the proxy and the kernel follow",
+                self.live.in_step(),
             ),
             (
                 "config_errors",

@@ -37,7 +37,7 @@ pub struct Status {
 pub struct ConfigStatus {
     /// Directory.
     pub directory: String,
-    /// Number of the configuration in force; 0: none yet.
+    /// Number of the configuration that the proxy and the kernel both follow; 0: none yet.
     pub generation: u64,
     /// When the directory was last read: RFC 3339, UTC.
     #[serde(skip_serializing_if = "Option::is_none", default)]

@@ -148,7 +148,7 @@ impl Observed for Kernel {
             connects: 2,
         })
     }
-    fn held(&self, frontend: SocketAddr, _class: ClassId) -> Option<Held> {
+    fn held(&self, frontend: SocketAddr, _caller: Option<&str>) -> Option<Held> {
         (frontend.port() == 27017).then(|| Held {
             routing: Routing::Weighted,
             cursor: 5,

@@ -1,0 +1,165 @@
+//! The kernel half as the agent uses it: installed, brought in step by control, watched by admin, used by the proxy.
+
+use std::{
+    collections::BTreeMap,
+    convert::Infallible,
+    net::SocketAddr,
+    os::fd::{AsFd as _, OwnedFd},
+    sync::Arc,
+};
+
+use router_common::settings::HEARTBEAT_STALE_AFTER;
+use router_rules::{Snapshot, source::ClassId};
+use tokio::io::unix::AsyncFd;
+use tracing::{info, warn};
+
+use super::{OnProxyDown, Settings};
+use crate::{
+    control::{Reconcile, Reconciled},
+    datapath::{
+        self, Kernel, KernelConfig, KernelEnforcement, KernelLog, KernelMaps, KernelObserver,
+        desired::{self, desired},
+        reconcile::reconcile,
+        state::{Capacity, State},
+    },
+    enforce::Enforcement,
+    observe::Observed,
+    registry::NodeCallers,
+    sys,
+};
+
+/// What control writes.
+pub(super) struct KernelHalf {
+    state: State,
+    store: KernelMaps,
+    on_proxy_down: desired::OnProxyDown,
+    enforcement: Arc<KernelEnforcement>,
+    observer: Arc<KernelObserver>,
+}
+
+/// What everybody else uses.
+pub(super) struct Installed {
+    /// Holds the maps' lock.
+    kernel: Kernel,
+    log: Option<(KernelLog, AsyncFd<OwnedFd>)>,
+    pub(super) enforcement: Arc<dyn Enforcement>,
+    pub(super) observed: Arc<dyn Observed>,
+}
+
+impl KernelHalf {
+    /// Loads and attaches the programs, and adopts what an earlier agent left.
+    pub(super) fn install(
+        settings: &Settings,
+        proxy: &[SocketAddr],
+        callers: Arc<NodeCallers>,
+    ) -> anyhow::Result<(Self, Installed)> {
+        let mut kernel = Kernel::install(&kernel_config(settings, proxy))?;
+        let maps = kernel.maps().clone();
+        let mut store = KernelMaps::new(maps.clone())?;
+        let state = adopt(&kernel, &mut store)?;
+        for (program, instructions) in kernel.verified_instructions() {
+            info!(program, instructions, "attached");
+        }
+        let enforcement = Arc::new(KernelEnforcement::new(maps.clone()));
+        let observer = Arc::new(KernelObserver::new(maps, settings.pin_dir.clone(), callers));
+        let log = kernel.take_log().map(polled).transpose()?;
+        let installed = Installed {
+            kernel,
+            log,
+            enforcement: enforcement.clone(),
+            observed: observer.clone(),
+        };
+        let on_proxy_down = match settings.on_proxy_down {
+            OnProxyDown::Direct => desired::OnProxyDown::Direct,
+            OnProxyDown::Reject => desired::OnProxyDown::Reject,
+        };
+        Ok((
+            Self {
+                state,
+                store,
+                on_proxy_down,
+                enforcement,
+                observer,
+            },
+            installed,
+        ))
+    }
+}
+
+fn polled(log: KernelLog) -> std::io::Result<(KernelLog, AsyncFd<OwnedFd>)> {
+    let written = sys::readable(log.as_fd().try_clone_to_owned()?)?;
+    Ok((log, written))
+}
+
+fn kernel_config(settings: &Settings, proxy: &[SocketAddr]) -> KernelConfig {
+    let v6 = proxy.iter().any(SocketAddr::is_ipv6);
+    KernelConfig {
+        cgroup: settings.cgroup.clone(),
+        pin_dir: settings.pin_dir.clone(),
+        proxy_v4: Some(settings.proxy_v4),
+        proxy_v6: v6.then_some(settings.proxy_v6),
+        proxy_port: settings.proxy_port,
+        stale_after: std::time::Duration::from_nanos(HEARTBEAT_STALE_AFTER),
+        debug_log: tracing::enabled!(target: "kernel", tracing::Level::DEBUG),
+    }
+}
+
+fn adopt(kernel: &Kernel, store: &mut KernelMaps) -> anyhow::Result<State> {
+    if !kernel.adopted() {
+        return Ok(State::new(Capacity::default()));
+    }
+    let adopted = State::adopt(store, Capacity::default())?;
+    info!(
+        services = adopted.state.services().count(),
+        "adopted what an earlier agent left"
+    );
+    if !adopted.unreadable.is_empty() {
+        warn!(
+            services = adopted.unreadable.len(),
+            "routes that cannot be read are written anew"
+        );
+    }
+    Ok(adopted.state)
+}
+
+impl Reconcile for KernelHalf {
+    fn reconcile(
+        &mut self,
+        snapshot: &Snapshot,
+        sources: &BTreeMap<u64, ClassId>,
+    ) -> anyhow::Result<Reconciled> {
+        let desired = desired(snapshot, sources, self.on_proxy_down);
+        let report = reconcile(&mut self.state, &desired, &mut self.store)?;
+        self.observer.follow(&self.state);
+        self.enforcement.set_ids(self.state.upstream_ids());
+        Ok(Reconciled {
+            operations: report.ops,
+            leftovers: report.leftovers,
+        })
+    }
+}
+
+impl Installed {
+    /// Renews the proxy's sign of life.
+    pub(super) fn beat(&self) -> Arc<dyn Fn() + Send + Sync> {
+        let maps = self.kernel.maps().clone();
+        Arc::new(move || datapath::heartbeat(&maps))
+    }
+
+    /// The kernel stops sending connections to the proxy at once.
+    pub(super) fn proxy_goes_down(&self) {
+        datapath::proxy_goes_down(self.kernel.maps());
+    }
+
+    /// Forwards the programs' log for ever.
+    pub(super) async fn forward_log(&mut self) -> Infallible {
+        if let Some((log, written)) = &mut self.log {
+            while let Ok(mut ready) = written.readable().await {
+                // Cleared first: what is written during the flush makes it readable again.
+                ready.clear_ready();
+                log.flush();
+            }
+        }
+        std::future::pending().await
+    }
+}

@@ -1,0 +1,121 @@
+//! `router agent`: arguments → settings of the agent.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    num::{NonZeroU16, NonZeroUsize},
+    path::PathBuf,
+};
+
+use anyhow::Context as _;
+
+use super::{client::DEFAULT_ADMIN, text::hinted};
+use crate::{
+    app::{self, OnProxyDown, Settings},
+    registry, sys,
+    telemetry::{AccessLog, LogFormat},
+};
+
+/// Directory of the pins unless another is given.
+pub(super) const DEFAULT_PIN_DIR: &str = "/sys/fs/bpf/router";
+
+#[derive(clap::Args, Debug)]
+#[command(after_help = "Examples:
+  router agent --config /etc/router
+  router agent --config . --on-proxy-down reject --log-format json
+  router agent --config . --cgroup /sys/fs/cgroup/kubepods.slice
+
+SIGTERM stops the agent and leaves the kernel routing; `router uninstall` ends that.
+ROUTER_LOG filters the log (`debug`, `info,access=off`, `kernel=debug` for the programs' own).")]
+pub(super) struct Args {
+    /// Directory of YAML files: rules, policies, Services, EndpointSlices, Pods. It is watched.
+    #[arg(long, env = "ROUTER_CONFIG", value_name = "DIR")]
+    config: PathBuf,
+    /// Cgroup-v2 directory whose processes are routed [default: the root of the mount].
+    #[arg(long, env = "ROUTER_CGROUP", value_name = "PATH")]
+    cgroup: Option<PathBuf>,
+    #[command(flatten)]
+    pins: Pins,
+    /// Address and port of health, metrics, status, explain.
+    #[arg(long, env = "ROUTER_ADMIN", default_value = DEFAULT_ADMIN, value_name = "ADDRESS:PORT")]
+    admin: SocketAddr,
+    #[command(flatten)]
+    proxy: ProxyAddress,
+    /// Port of the proxy.
+    #[arg(long, env = "ROUTER_PROXY_PORT", default_value = "15001", value_name = "PORT")]
+    proxy_port: NonZeroU16,
+    /// Threads of the proxy [default: one for each processor].
+    #[arg(long, env = "ROUTER_PROXY_THREADS", value_name = "N")]
+    proxy_threads: Option<NonZeroUsize>,
+    /// What becomes of connections that need the proxy while it is down.
+    #[arg(long, env = "ROUTER_ON_PROXY_DOWN", value_enum, default_value_t)]
+    on_proxy_down: OnProxyDown,
+    /// How the log looks.
+    #[arg(long, env = "ROUTER_LOG_FORMAT", value_enum, default_value_t)]
+    log_format: LogFormat,
+    /// Whether each request is logged.
+    #[arg(long, env = "ROUTER_ACCESS_LOG", value_enum, default_value_t)]
+    access_log: AccessLog,
+}
+
+/// Where the pins are.
+#[derive(clap::Args, Clone, Debug)]
+pub(super) struct Pins {
+    /// Directory in the BPF file system for pins.
+    #[arg(long, env = "ROUTER_PIN_DIR", default_value = DEFAULT_PIN_DIR, value_name = "DIR")]
+    pub(super) pin_dir: PathBuf,
+}
+
+/// Where the proxy is.
+#[derive(clap::Args, Clone, Debug)]
+pub(super) struct ProxyAddress {
+    /// IPv4 address of the proxy; it is put on `lo`.
+    #[arg(long, env = "ROUTER_PROXY_ADDRESS", default_value_t = app::PROXY_V4, value_name = "IPV4")]
+    proxy_address: Ipv4Addr,
+    /// IPv6 address of the proxy; it is put on `lo`.
+    #[arg(long, env = "ROUTER_PROXY_ADDRESS6", default_value_t = app::PROXY_V6, value_name = "IPV6")]
+    proxy_address6: Ipv6Addr,
+}
+
+impl ProxyAddress {
+    pub(super) fn addresses(&self) -> [IpAddr; 2] {
+        [self.proxy_address.into(), self.proxy_address6.into()]
+    }
+}
+
+pub(super) fn run(args: Args) -> anyhow::Result<()> {
+    if !sys::is_root() {
+        return Err(hinted(
+            anyhow::anyhow!("the agent may not load programs into the kernel"),
+            "run it as root (CAP_BPF, CAP_NET_ADMIN, CAP_DAC_READ_SEARCH); `router check` and \
+             `router explain --config DIR` need no rights",
+        ));
+    }
+    app::run(settings(args)?)
+}
+
+fn settings(args: Args) -> anyhow::Result<Settings> {
+    let mount = registry::cgroup2_mount().map_err(|error| {
+        hinted(
+            error,
+            "mount it: mount -t cgroup2 cgroup2 /sys/fs/cgroup (or boot with cgroup v2)",
+        )
+    })?;
+    let config = args
+        .config
+        .canonicalize()
+        .with_context(|| format!("--config {}", args.config.display()))?;
+    Ok(Settings {
+        config,
+        cgroup: args.cgroup.unwrap_or_else(|| mount.clone()),
+        cgroup_mount: mount,
+        pin_dir: args.pins.pin_dir,
+        admin: args.admin,
+        proxy_v4: args.proxy.proxy_address,
+        proxy_v6: args.proxy.proxy_address6,
+        proxy_port: args.proxy_port.get(),
+        proxy_threads: args.proxy_threads,
+        on_proxy_down: args.on_proxy_down,
+        log_format: args.log_format,
+        access_log: args.access_log,
+    })
+}

@@ -1,0 +1,268 @@
+//! The maps as status, metrics and explanations see them: read from memory now, never remembered.
+//!
+//! It writes nothing. The names of services and policies, which the maps hold as hashes only, come from the mirror of
+//! the last reconciliation.
+
+use std::{collections::HashMap, io, net::SocketAddr, os::fd::AsFd as _, path::PathBuf, sync::Arc};
+
+use arc_swap::ArcSwap;
+use router_common::{
+    abi,
+    net::{Addr, Be16},
+    reason::Reason,
+    route::{Balance, RouteKind, RouteWord, TABLE_HEADER},
+    service::{FrontendKey, Service},
+    source::SourceEntry,
+};
+use router_rules::id::ServiceName;
+
+use super::{
+    bpf,
+    kernel::{self, HookState},
+    maps::Maps,
+    state::State,
+};
+use crate::{
+    observe::{EndpointUse, Held, HeldSubset, Hook, LimitUse, MapContents, Observed, Routing, ServiceUse},
+    registry::NodeCallers,
+};
+
+mod contents;
+
+/// [`Observed`] by the kernel's maps.
+#[derive(Debug)]
+pub struct KernelObserver {
+    maps: Arc<Maps>,
+    pin_dir: PathBuf,
+    callers: Arc<NodeCallers>,
+    names: ArcSwap<Names>,
+}
+
+/// Indexes of the maps by the names that people use.
+#[derive(Debug, Default)]
+struct Names {
+    services: HashMap<(ServiceName, u16), u32>,
+    limits: HashMap<Arc<str>, u32>,
+    endpoints: HashMap<SocketAddr, u32>,
+}
+
+impl KernelObserver {
+    /// Names are unknown before [`KernelObserver::follow`].
+    pub fn new(maps: Arc<Maps>, pin_dir: PathBuf, callers: Arc<NodeCallers>) -> Self {
+        Self {
+            maps,
+            pin_dir,
+            callers,
+            names: ArcSwap::default(),
+        }
+    }
+
+    /// Takes over the names of what has been reconciled.
+    pub fn follow(&self, state: &State) {
+        let ids = state.upstream_ids();
+        let services = state.services().filter_map(|installed| {
+            let service = installed.described.as_ref()?;
+            Some(((service.service.clone(), service.port), installed.index))
+        });
+        self.names.store(Arc::new(Names {
+            services: services.collect(),
+            limits: ids.limits,
+            endpoints: ids.endpoints,
+        }));
+    }
+
+    fn limit_at(&self, id: u32) -> Option<LimitUse> {
+        (id != 0 && id < self.maps.limits.len()).then(|| {
+            let limit = self.maps.limits.get(id);
+            // Refused ones are counted for a moment before they are taken back.
+            LimitUse {
+                max: limit.max,
+                active: limit.active.min(limit.max),
+                refused: limit.refused,
+            }
+        })
+    }
+
+    fn endpoint_at(&self, id: u32) -> Option<EndpointUse> {
+        (id != 0 && id < self.maps.endpoint_states.len()).then(|| {
+            let state = self.maps.endpoint_states.get(id);
+            EndpointUse {
+                active: state.active,
+                connects: state.connects,
+            }
+        })
+    }
+
+    fn service_at(&self, index: u32) -> Option<Service> {
+        (index < self.maps.services.len()).then(|| self.maps.services.get(index))
+    }
+
+    fn cell(&self, cell: u32) -> u64 {
+        if cell < self.maps.slots.len() {
+            self.maps.slots.get(cell)
+        } else {
+            0
+        }
+    }
+
+    /// The kernel's number of the class of a workload's cgroups; 0 when it knows none of them.
+    fn class_of(&self, workload: Option<&str>) -> u32 {
+        let Some(workload) = workload else { return 0 };
+        let scanned = self.callers.scanned();
+        let mut cgroups = scanned
+            .iter()
+            .filter(|(_, w)| &***w == workload)
+            .map(|(&cgroup, _)| cgroup);
+        let entry = |cgroup: u64| {
+            bpf::lookup::<u64, SourceEntry>(self.maps.sources.as_fd(), &cgroup)
+                .ok()
+                .flatten()
+        };
+        cgroups.find_map(entry).map_or(0, |entry| entry.class)
+    }
+
+    /// The word for a class, as the kernel finds it.
+    fn word_for(&self, word: RouteWord, class: u32) -> RouteWord {
+        if word.kind() != RouteKind::BySource as u8 {
+            return word;
+        }
+        let class = if class < u32::from(word.len()) { class } else { 0 };
+        RouteWord(self.cell(word.base().saturating_add(class)))
+    }
+
+    fn held_by(&self, word: RouteWord) -> Held {
+        let routing = routing(word);
+        let slots = (0..u32::from(word.len())).map(|slot| self.cell(word.base().saturating_add(slot)) as u32);
+        let mut order = Vec::new();
+        let mut counts: HashMap<u32, u32> = HashMap::new();
+        for subset in slots {
+            let count = counts.entry(subset).or_insert_with(|| {
+                order.push(subset);
+                0
+            });
+            *count += 1;
+        }
+        let cursor = if word.is_empty() {
+            0
+        } else {
+            self.cell(word.base().saturating_sub(TABLE_HEADER))
+        };
+        let subsets = order
+            .iter()
+            .filter_map(|subset| self.subset_at(*subset, counts[subset]));
+        Held {
+            routing,
+            cursor,
+            subsets: subsets.collect(),
+        }
+    }
+
+    fn subset_at(&self, index: u32, slots: u32) -> Option<HeldSubset> {
+        if index >= self.maps.subsets.len() {
+            return None;
+        }
+        let subset = self.maps.subsets.get(index);
+        let end = subset
+            .endpoints
+            .saturating_add(subset.endpoint_count)
+            .min(self.maps.endpoints.len());
+        let endpoint = |index| {
+            let endpoint = self.maps.endpoints.get(index);
+            let address = SocketAddr::new(endpoint.addr.to_ip(), endpoint.port.port());
+            (address, self.endpoint_at(endpoint.id).unwrap_or_default())
+        };
+        Some(HeldSubset {
+            slots,
+            balance: balance(subset.balance),
+            limit: self.limit_at(subset.limit),
+            endpoints: (subset.endpoints..end).map(endpoint).collect(),
+        })
+    }
+}
+
+fn routing(word: RouteWord) -> Routing {
+    const UNTOUCHED: u8 = RouteKind::Untouched as u8;
+    const WEIGHTED: u8 = RouteKind::Weighted as u8;
+    const PROXY: u8 = RouteKind::Proxy as u8;
+    const PROXY_OR_REFUSE: u8 = RouteKind::ProxyOrRefuse as u8;
+    match word.kind() {
+        UNTOUCHED => Routing::Untouched,
+        WEIGHTED => Routing::Weighted,
+        PROXY => Routing::Proxy,
+        PROXY_OR_REFUSE => Routing::ProxyOrRefuse,
+        _ => Routing::Refuse(Reason::from_number(word.detail())),
+    }
+}
+
+fn balance(number: u32) -> &'static str {
+    let known = [Balance::RoundRobin, Balance::Random, Balance::LeastConn];
+    match known.into_iter().find(|b| *b as u32 == number) {
+        Some(Balance::RoundRobin) => "ROUND_ROBIN",
+        Some(Balance::Random) => "RANDOM",
+        Some(Balance::LeastConn) => "LEAST_CONN",
+        None => "unknown",
+    }
+}
+
+/// Where a program attaches.
+fn hook_of(program: &str) -> &'static str {
+    match program {
+        abi::PROGRAM_CONNECT4 => "cgroup/connect4",
+        abi::PROGRAM_CONNECT6 => "cgroup/connect6",
+        abi::PROGRAM_SOCK_RELEASE => "cgroup/sock_release",
+        abi::PROGRAM_SOCK_OPS => "sock_ops",
+        _ => "unknown",
+    }
+}
+
+impl Observed for KernelObserver {
+    fn hooks(&self) -> io::Result<Vec<Hook>> {
+        let hook = |hook: kernel::Hook| {
+            let program_id = match hook.state {
+                HookState::Attached { program_id, .. } => Some(program_id),
+                HookState::Missing | HookState::Detached => None,
+                HookState::Unknown(error) => return Err(io::Error::other(error)),
+            };
+            Ok(Hook {
+                program: hook.program.to_owned(),
+                hook: hook_of(hook.program).to_owned(),
+                program_id,
+                link_id: None,
+            })
+        };
+        kernel::hooks(&self.pin_dir).into_iter().map(hook).collect()
+    }
+
+    fn verdicts(&self) -> Vec<(Reason, u64)> {
+        self.maps.verdicts().collect()
+    }
+
+    fn service(&self, service: &ServiceName, port: u16) -> Option<ServiceUse> {
+        let index = *self.names.load().services.get(&(service.clone(), port))?;
+        let counted = self.service_at(index)?;
+        Some(ServiceUse {
+            routed: counted.routed,
+            proxied: counted.proxied,
+            refused: counted.refused,
+        })
+    }
+
+    fn limit(&self, policy: &str) -> Option<LimitUse> {
+        self.limit_at(*self.names.load().limits.get(policy)?)
+    }
+
+    fn endpoint(&self, address: SocketAddr) -> Option<EndpointUse> {
+        self.endpoint_at(*self.names.load().endpoints.get(&address)?)
+    }
+
+    fn held(&self, frontend: SocketAddr, caller: Option<&str>) -> Option<Held> {
+        let key = FrontendKey::tcp(Addr::from_ip(frontend.ip()), Be16::from_port(frontend.port()));
+        let index: u32 = bpf::lookup(self.maps.frontends.as_fd(), &key).ok()??;
+        let word = self.service_at(index)?.word();
+        Some(self.held_by(self.word_for(word, self.class_of(caller))))
+    }
+
+    fn maps(&self) -> io::Result<Vec<MapContents>> {
+        contents::contents(self)
+    }
+}
