@@ -16,7 +16,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use router_common::{route::Subset, service::FrontendKey};
+use router_common::service::FrontendKey;
 
 use super::{
     desired::{Desired, EndpointKey, Service},
@@ -180,6 +180,16 @@ pub fn plan(state: &State, desired: &Desired) -> Result<Plan, CapacityError> {
     planner.sources_after();
     planner.removals();
     Ok(planner.plan)
+}
+
+/// Says whether `desired` fits once nothing rests any more, as [`reconcile`](super::reconcile) will make it when need be.
+/// Old and new routing of the services that change are in the maps together for a while.
+///
+/// # Errors
+///
+/// [`CapacityError`]: it does not fit.
+pub fn admit(state: &State, desired: &Desired) -> Result<(), CapacityError> {
+    plan(&state.rested(), desired).map(drop)
 }
 
 fn check_capacity(state: &State, desired: &Desired) -> Result<(), CapacityError> {
@@ -360,20 +370,6 @@ fn exhausted<K: Ord + Clone>(what: &'static str, ids: &super::ids::Ids<K>) -> Ca
         what,
         needed: ids.held() + 1,
         capacity: ids.capacity(),
-    }
-}
-
-impl PlacedSubset {
-    /// The subset as the kernel reads it.
-    pub fn entry(&self, cursor: u64) -> Subset {
-        Subset {
-            endpoints: self.block.base,
-            endpoint_count: self.block.len,
-            balance: self.balance,
-            limit: self.limit,
-            cursor,
-            ..Subset::default()
-        }
     }
 }
 

@@ -278,3 +278,6 @@ fn free_counted(state: &mut State, counted: Counted, store: &mut impl MapStore) 
     }
     Ok(true)
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,12 +9,7 @@ use std::{
     sync::Arc,
 };
 
-use router_common::{
-    abi,
-    endpoint::Endpoint,
-    route::{RouteWord, TABLE_HEADER},
-    service::FrontendKey,
-};
+use router_common::{abi, route::TABLE_HEADER, service::FrontendKey};
 
 use super::{
     UpstreamIds,
@@ -25,8 +20,10 @@ use super::{
 };
 
 mod adopt;
+mod placement;
 
 pub use adopt::{AdoptError, Adopted};
+pub use placement::{PlacedClasses, PlacedSubset, PlacedTable, Placement};
 
 /// How much fits: the maps' sizes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -109,96 +106,6 @@ impl Arenas {
             Area::Subsets => &mut self.subsets,
             Area::Endpoints => &mut self.endpoints,
         }
-    }
-}
-
-/// A subset in the maps.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub struct PlacedSubset {
-    /// Its index.
-    pub index: u32,
-    /// Place of its endpoints.
-    pub block: Block,
-    /// Endpoint ids in order, with address and port.
-    pub endpoints: Vec<(u32, EndpointKey)>,
-    /// Number of a [`Balance`](router_common::route::Balance).
-    pub balance: u32,
-    /// Limit id; 0: none.
-    pub limit: u32,
-}
-
-impl PlacedSubset {
-    /// The entries as the kernel reads them.
-    pub fn entries(&self) -> Vec<Endpoint> {
-        let entry = |&(id, key): &(u32, EndpointKey)| Endpoint {
-            addr: key.addr,
-            port: key.port,
-            id,
-            ..Endpoint::default()
-        };
-        self.endpoints.iter().map(entry).collect()
-    }
-}
-
-/// A slot table in the maps.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub struct PlacedTable {
-    /// Its cells, the header included.
-    pub block: Block,
-    /// Subset indexes.
-    pub slots: Vec<u32>,
-}
-
-impl PlacedTable {
-    /// Cell of the first slot.
-    pub const fn base(&self) -> u32 {
-        self.block.base + TABLE_HEADER
-    }
-
-    /// Cell of the cursor.
-    pub const fn cursor(&self) -> u32 {
-        self.block.base
-    }
-}
-
-/// A class table in the maps.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct PlacedClasses {
-    /// Its cells.
-    pub block: Block,
-    /// The word of each class.
-    pub words: Vec<RouteWord>,
-}
-
-/// The routing of a service in the maps.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Placement {
-    /// The word that decides.
-    pub word: RouteWord,
-    /// Subsets.
-    pub subsets: Vec<PlacedSubset>,
-    /// Slot tables.
-    pub tables: Vec<PlacedTable>,
-    /// The class table, when the routing depends on the caller.
-    pub classes: Option<PlacedClasses>,
-}
-
-impl Placement {
-    /// Every block that the routing occupies.
-    pub fn blocks(&self) -> impl Iterator<Item = (Area, Block)> {
-        let subsets = self.subsets.iter().flat_map(|subset| {
-            let own = Block {
-                base: subset.index,
-                len: 1,
-            };
-            [(Area::Subsets, own), (Area::Endpoints, subset.block)]
-        });
-        let tables = self.tables.iter().map(|table| (Area::Slots, table.block));
-        let classes = self.classes.iter().map(|classes| (Area::Slots, classes.block));
-        subsets
-            .chain(tables)
-            .chain(classes)
-            .filter(|(_, block)| block.len > 0)
     }
 }
 
@@ -413,6 +320,27 @@ impl State {
     pub(super) fn rest(&mut self, grace: Grace) {
         self.resting
             .push_back((grace, std::mem::take(&mut self.departed)));
+    }
+
+    /// The mirror as it will be when every grace period is over, while connections are still open.
+    pub(super) fn rested(&self) -> Self {
+        let mut rested = self.clone();
+        let resting = std::mem::take(&mut rested.resting)
+            .into_iter()
+            .map(|(_, departed)| departed);
+        let departed: Vec<_> = resting.chain([std::mem::take(&mut rested.departed)]).collect();
+        for departed in departed {
+            for (area, block) in departed.blocks {
+                rested.arenas.of_mut(area).free(block);
+            }
+            rested.idle.extend(departed.counted);
+            for (name, leaving) in departed.services {
+                if rested.service_ids.is_leaving(&name, leaving) {
+                    rested.service_ids.forget(&name);
+                }
+            }
+        }
+        rested
     }
 
     /// True when a grace period is to be asked for.

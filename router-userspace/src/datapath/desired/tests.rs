@@ -1,1 +1,202 @@
+use super::*;
+use crate::datapath::fixture::{PolicySpec, RuleSpec, ServiceSpec, World, frontend, name};
 
+fn world(http: bool, endpoints: &[(u8, u8)]) -> World {
+    let spec = ServiceSpec {
+        addresses: vec![0],
+        http,
+        endpoints: endpoints.to_vec(),
+    };
+    World {
+        services: [(0, spec)].into(),
+        ..World::default()
+    }
+}
+
+fn rule(source: u8, path: bool, targets: &[(u8, u32)]) -> RuleSpec {
+    RuleSpec {
+        destination: 0,
+        precedence: i32::from(source),
+        source,
+        path,
+        targets: targets
+            .iter()
+            .map(|&(version, weight)| (0, version, weight))
+            .collect(),
+    }
+}
+
+fn only(world: &World) -> Service {
+    let desired = world.desired();
+    let mut services = desired.services.values();
+    let service = Service::clone(services.next().unwrap());
+    assert!(services.next().is_none());
+    service
+}
+
+#[test]
+fn names_hash_alike_in_every_version() {
+    assert_eq!(hash("a"), 0xaf63_dc4c_8601_ec8c);
+    assert_eq!(hash("foobar"), 0x8594_4171_f739_67e8);
+    let mut map = BTreeMap::new();
+    assert_ne!(insert_named(&mut map, "x", 1), insert_named(&mut map, "x", 2));
+}
+
+#[test]
+fn a_port_without_rules_is_balanced_over_every_instance() {
+    for http in [false, true] {
+        let service = only(&world(http, &[(2, 1), (1, 2), (2, 1)]));
+        assert_eq!(service.routing, Routing::Uniform(Route::Weighted(0)));
+        assert_eq!(service.label(), format!("{}:80/tcp", name(0)));
+        assert_eq!(service.frontends, [frontend(0)]);
+        assert_eq!(service.tables[0].slots, [0]);
+        let hosts = service.subsets[0]
+            .endpoints
+            .iter()
+            .map(|&key| SocketAddr::from(key).to_string());
+        assert_eq!(hosts.collect::<Vec<_>>(), ["10.0.0.1:9080", "10.0.0.2:9080"]);
+    }
+}
+
+#[test]
+fn http_with_rules_goes_to_the_proxy_and_by_the_default_route_while_it_is_down() {
+    let mut world = world(true, &[(1, 1), (2, 2)]);
+    world.rules = vec![rule(0, false, &[(1, 25), (2, 75)]), rule(1, true, &[(2, 100)])];
+    let service = only(&world);
+    assert_eq!(service.routing, Routing::Uniform(Route::Proxy(Some(0))));
+    assert_eq!(service.tables[0].rule.as_deref(), Some("route-rule 0"));
+    assert_eq!(service.tables[0].slots.len(), 4);
+    world.reject = true;
+    assert_eq!(
+        only(&world).routing,
+        Routing::Uniform(Route::ProxyOrRefuse(Some(0)))
+    );
+}
+
+#[test]
+fn tcp_rules_by_source_make_a_class_table_and_unknown_callers_take_the_slow_path() {
+    let mut world = world(false, &[(1, 1), (2, 2)]);
+    world.rules = vec![rule(1, false, &[(2, 100)])];
+    world.callers = [(1, 1), (2, 2)].into();
+    let service = only(&world);
+    let Routing::BySource {
+        unknown: Route::Proxy(Some(default)),
+        classes,
+    } = &service.routing
+    else {
+        panic!("{:?}", service.routing);
+    };
+    let desired = world.desired();
+    let [chosen, other] = [1, 2].map(|cgroup| desired.sources[&cgroup].0 as usize - 1);
+    assert_eq!(classes[other], Route::Weighted(*default));
+    let table = classes[chosen].table().unwrap();
+    assert_eq!(
+        service.tables[table as usize].rule.as_deref(),
+        Some("route-rule 0")
+    );
+}
+
+#[test]
+fn a_source_condition_that_nobody_meets_today_keeps_the_slow_path_for_unknown_callers() {
+    let mut world = world(false, &[(1, 1)]);
+    world.rules = vec![rule(1, false, &[(1, 100)])];
+    assert!(matches!(
+        only(&world).routing,
+        Routing::BySource {
+            unknown: Route::Proxy(Some(0)),
+            ..
+        }
+    ));
+}
+
+#[test]
+fn refusals_have_their_reasons() {
+    let refused = |world: &World| match only(world).routing {
+        Routing::Uniform(Route::Refuse(reason)) => Some(reason),
+        _ => None,
+    };
+    assert_eq!(refused(&world(false, &[])), Some(Reason::NoEndpoints));
+    let mut zero = world(false, &[(1, 1)]);
+    zero.rules = vec![rule(0, false, &[(1, 0)])];
+    assert_eq!(refused(&zero), Some(Reason::NoWeight));
+    // Instances that get no weight do not help.
+    zero.rules = vec![rule(0, false, &[(1, 0), (2, 5)])];
+    assert_eq!(refused(&zero), Some(Reason::NoEndpoints));
+    // One subset without instances among others keeps its share, which is refused.
+    zero.rules = vec![rule(0, false, &[(1, 5), (2, 5)])];
+    let service = only(&zero);
+    assert_eq!(service.routing, Routing::Uniform(Route::Weighted(0)));
+    assert_eq!(
+        service
+            .subsets
+            .iter()
+            .map(|s| s.endpoints.len())
+            .collect::<Vec<_>>(),
+        [1, 0]
+    );
+    // The proxy answers for itself: no default route is no refusal by the kernel.
+    let mut http = world(true, &[(1, 1)]);
+    http.rules = vec![rule(0, false, &[(1, 0)])];
+    assert_eq!(only(&http).routing, Routing::Uniform(Route::Proxy(None)));
+}
+
+#[test]
+fn weight_zero_is_known_but_takes_no_room() {
+    let mut world = world(false, &[(1, 1), (2, 2)]);
+    world.rules = vec![rule(0, false, &[(1, 0), (2, 7)])];
+    let service = only(&world);
+    let targets: Vec<_> = service.tables[0]
+        .targets
+        .iter()
+        .map(|t| (t.weight, t.subset))
+        .collect();
+    assert_eq!(targets, [(0, None), (7, Some(0))]);
+    assert_eq!((service.tables[0].slots.len(), service.subsets.len()), (1, 1));
+    assert_eq!(service.subsets[0].of.labels.to_string(), "version=v2");
+}
+
+#[test]
+fn a_policy_limits_the_subsets_it_applies_to() {
+    let mut world = world(false, &[(1, 1), (2, 2)]);
+    world.rules = vec![rule(0, false, &[(1, 1), (2, 1)])];
+    let policy = PolicySpec {
+        destination: 0,
+        version: 1,
+        load_balancing: LoadBalancing::LeastConn,
+        max: Some(3),
+    };
+    world.policies = [(7, policy)].into();
+    let desired = world.desired();
+    let [(&limit, limited)] = desired.limits.iter().collect::<Vec<_>>()[..] else {
+        panic!("{:?}", desired.limits);
+    };
+    assert_eq!((&*limited.policy, limited.max), ("policy 7", 3));
+    let service = only(&world);
+    let subset = |n: usize| (service.subsets[n].limit, service.subsets[n].balance);
+    assert_eq!(subset(0), (Some(limit), Balance::LeastConn));
+    assert_eq!(subset(1), (None, Balance::RoundRobin));
+}
+
+#[test]
+fn of_two_services_at_one_address_the_first_has_it() {
+    let mut world = world(false, &[(1, 1)]);
+    world.services.insert(1, world.services[&0].clone());
+    let desired = world.desired();
+    let has_it = |n| {
+        let mut services = desired.services.values();
+        !services
+            .find(|s| s.service == name(n))
+            .unwrap()
+            .frontends
+            .is_empty()
+    };
+    assert_eq!([0, 1].map(has_it), [true, false]);
+}
+
+#[test]
+fn the_proxys_endpoints_are_counted_too() {
+    let mut world = world(true, &[(1, 1), (2, 2)]);
+    world.rules = vec![rule(0, false, &[(1, 1)]), rule(1, true, &[(2, 1)])];
+    assert_eq!(only(&world).subsets.len(), 1);
+    assert_eq!(world.desired().endpoints.len(), 2);
+}
