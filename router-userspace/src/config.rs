@@ -9,6 +9,7 @@ mod files;
 pub mod kubernetes;
 pub mod rules_v1alpha1;
 mod source;
+mod text;
 mod yaml;
 
 use std::{path::Path, sync::Arc};
@@ -67,7 +68,16 @@ pub fn load(dir: &Path) -> Result<Documents, Vec<Finding>> {
 impl Documents {
     /// Adds the documents of one file's text. `file` is the name that findings give it.
     pub fn add_text(&mut self, file: &str, text: &str) {
-        classify::add_text(self, file, text, &LoadLimits::default());
+        text::add(self, file, text, &LoadLimits::default());
+    }
+
+    fn append(&mut self, later: Self) {
+        self.route_rules.extend(later.route_rules);
+        self.destination_policies.extend(later.destination_policies);
+        self.services.extend(later.services);
+        self.endpoint_slices.extend(later.endpoint_slices);
+        self.pods.extend(later.pods);
+        self.findings.extend(later.findings);
     }
 
     /// Number of objects.

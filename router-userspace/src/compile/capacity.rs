@@ -36,7 +36,7 @@ pub(super) fn check(
         .filter(|p| p.item.max_connections.is_some())
         .count();
     let (subsets, entries) = subsets(services, rules);
-    let needs: [(&str, usize, u64, &str); 7] = [
+    let needs: [(&str, usize, u64, &str); 6] = [
         (
             "frontends (addresses × ports)",
             frontends,
@@ -61,12 +61,6 @@ pub(super) fn check(
             limits,
             u64::from(abi::MAX_LIMITS) - 1,
             "MAX_LIMITS",
-        ),
-        (
-            "workloads",
-            registry.workloads.len(),
-            u64::from(abi::MAX_SOURCES),
-            "MAX_SOURCES",
         ),
         (
             "subsets",

@@ -8,10 +8,10 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::{
-    Document, Documents, LoadLimits, decode,
+    Document, Documents, decode,
     kubernetes::Metadata,
     rules_v1alpha1::RuleKind,
-    source::{self, Position, Source},
+    source::{Position, Source},
     yaml,
 };
 use crate::finding::{Code, Finding, Place, codes};
@@ -31,34 +31,19 @@ const POLICY_FIELDS: [&str; 6] = [
     "policy",
 ];
 
-/// Adds every document of `text`.
-pub(super) fn add_text(documents: &mut Documents, file: &str, text: &str, limits: &LoadLimits) {
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    for (number, source) in (1_usize..).zip(source::split(file, text)) {
-        if documents.len() >= limits.documents {
-            let message = format!("there are more than {} objects", limits.documents);
-            let place = Place {
-                file: file.into(),
-                line: source.first_line(),
-                field: String::new(),
-            };
-            documents
-                .findings
-                .push(Finding::new(&codes::TOO_LARGE, place, message, ""));
-            return;
-        }
-        let mut reader = Reader {
-            documents,
-            position: Position {
-                source,
-                item: None,
-                in_spec: false,
-                object: None,
-            },
-            number,
-        };
-        reader.source();
-    }
+/// Adds the objects of one document, the `number`-th of its file.
+pub(super) fn add(documents: &mut Documents, source: Arc<Source>, number: usize) {
+    let mut reader = Reader {
+        documents,
+        position: Position {
+            source,
+            item: None,
+            in_spec: false,
+            object: None,
+        },
+        number,
+    };
+    reader.source();
 }
 
 /// Reads one document.

@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{Documents, classify};
+use super::{Documents, text};
 use crate::finding::{self, Finding, Place, codes};
 
 /// How much is read. Beyond a limit nothing is read and a finding says so.
@@ -68,22 +68,22 @@ fn read_named<P: AsRef<Path>>(
             } else {
                 name(path, &file).display().to_string()
             };
-            let text = match read_text(&file, bytes_left) {
-                Ok(text) => text,
+            let content = match read_text(&file, bytes_left) {
+                Ok(content) => content,
                 Err(error) => {
                     documents.findings.push(unreadable(Path::new(&name), &error));
                     continue;
                 }
             };
             let (Some(bytes), Some(files)) = (
-                bytes_left.checked_sub(text.len() as u64),
+                bytes_left.checked_sub(content.len() as u64),
                 files_left.checked_sub(1),
             ) else {
                 documents.findings.push(too_large(&name, limits));
                 return documents;
             };
             (bytes_left, files_left) = (bytes, files);
-            classify::add_text(&mut documents, &name, &text, limits);
+            text::add(&mut documents, &name, &content, limits);
         }
     }
     if documents.is_empty() && documents.findings.is_empty() {

@@ -43,8 +43,17 @@ pub fn to_yaml(value: &impl serde::Serialize) -> std::io::Result<String> {
 /// `first_line` is the number of the text's first line in its file; messages speak of lines of the file.
 pub(super) fn parse(text: &str, first_line: u32) -> Result<Value, SyntaxFault> {
     let budget = Cell::new(text.len().saturating_mul(EXPANSION).max(EXPANSION_FLOOR));
-    Tree { budget: &budget }
-        .deserialize(serde_yaml::Deserializer::from_str(text))
+    let tree = Tree { budget: &budget };
+    if text.trim_start().starts_with('{') {
+        // JSON is YAML, and its own parser is several times as fast. What it refuses may still be YAML.
+        let mut json = serde_json::Deserializer::from_str(text);
+        if let Ok(value) = tree.deserialize(&mut json)
+            && json.end().is_ok()
+        {
+            return Ok(value);
+        }
+    }
+    tree.deserialize(serde_yaml::Deserializer::from_str(text))
         .map_err(|error| {
             let line = error.location().and_then(|l| u32::try_from(l.line()).ok());
             let message = message(&error, first_line);
