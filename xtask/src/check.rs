@@ -10,6 +10,9 @@ use crate::{
     terminal, tidy, workspace,
 };
 
+/// A module's documentation names its parts, and these may be private: it is read with private items shown.
+const RUSTDOC: &str = "-D warnings -A rustdoc::private-intra-doc-links";
+
 /// Runs every check, whatever the earlier ones found, so that one run shows all there is to mend.
 pub(crate) fn run() -> Result<ExitCode> {
     setup::ensure(&[Need::Lints, Need::RustSource, Need::BpfLinker])?;
@@ -50,6 +53,7 @@ fn clippy() -> Result<bool> {
         "--exclude",
         "router-ebpf",
         "--all-targets",
+        "--keep-going",
         "--",
         "-D",
         "warnings",
@@ -72,7 +76,8 @@ fn documentation() -> Result<bool> {
         "--exclude",
         "router-ebpf",
         "--no-deps",
+        "--keep-going",
         "--document-private-items",
     ]);
-    Ok(cargo.env("RUSTDOCFLAGS", "-D warnings").status()?.success())
+    Ok(cargo.env("RUSTDOCFLAGS", RUSTDOC).status()?.success())
 }

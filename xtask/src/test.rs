@@ -113,7 +113,7 @@ impl Options {
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     ebpf::build()?;
     let targets = targets::integration_tests()?;
-    let mut summary = Summary::default();
+    let mut summary = Summary::new(options.filter.as_deref());
     for tier in options.tiers() {
         let name = tier.name();
         terminal::heading(&format!("{name} tests"));

@@ -22,14 +22,32 @@ struct Row {
 }
 
 /// What has run so far.
-#[derive(Default)]
-pub(super) struct Summary(Vec<Row>);
+pub(super) struct Summary {
+    rows: Vec<Row>,
+    /// What tests were selected by, if by anything.
+    filter: Option<String>,
+}
 
 impl Summary {
+    pub(super) fn new(filter: Option<&str>) -> Self {
+        Self {
+            rows: Vec::new(),
+            filter: filter.map(str::to_owned),
+        }
+    }
+
     /// Runs one tier. A tier that could not be run to its end is one failure.
     pub(super) fn time(&mut self, tier: &str, run: impl FnOnce() -> Result<Counts>) {
         let start = Instant::now();
         let (counts, note) = match run() {
+            // Without a filter every tier has tests; a run of none shows nothing.
+            Ok(counts) if counts == Counts::default() && self.filter.is_none() => (
+                Counts {
+                    failed: 1,
+                    ..Counts::default()
+                },
+                "no test ran".to_owned(),
+            ),
             Ok(counts) => (counts, String::new()),
             Err(error) => {
                 terminal::failed(tier, &format!("{error:#}"));
@@ -42,7 +60,7 @@ impl Summary {
                 )
             }
         };
-        self.0.push(Row {
+        self.rows.push(Row {
             tier: tier.to_owned(),
             counts,
             took: start.elapsed(),
@@ -72,7 +90,7 @@ impl Summary {
             )
         };
         terminal::skipped(tier, &note);
-        self.0.push(Row {
+        self.rows.push(Row {
             tier: tier.to_owned(),
             counts,
             took: Duration::ZERO,
@@ -88,23 +106,29 @@ impl Summary {
         );
         let mut sum = Counts::default();
         for Row {
-            tier,
-            counts,
-            took,
-            note,
-        } in &self.0
+            tier, counts, took, ..
+        } in &self.rows
         {
             let Counts {
                 passed,
                 failed,
                 skipped,
             } = *counts;
-            let line = format!(
-                "{tier:<10} {passed:>7} {failed:>7} {skipped:>8} {:>7.1} s  {note}",
+            println!(
+                "{tier:<10} {passed:>7} {failed:>7} {skipped:>8} {:>7.1} s",
                 took.as_secs_f32()
             );
-            println!("{}", line.trim_end());
             sum += *counts;
+        }
+        for Row { tier, note, .. } in self.rows.iter().filter(|row| !row.note.is_empty()) {
+            println!("{tier}: {note}");
+        }
+        if let Some(filter) = self.filter.as_ref().filter(|_| sum == Counts::default()) {
+            terminal::failed(
+                "tests",
+                &format!("no test of these tiers has a name that contains \"{filter}\""),
+            );
+            sum.failed = 1;
         }
         println!(
             "\n{} passed, {} failed, {} skipped",
