@@ -167,7 +167,7 @@ pub fn plan(state: &State, desired: &Desired) -> Result<Plan, CapacityError> {
         desired,
         arenas: state.arenas.clone(),
         limits: BTreeMap::new(),
-        endpoints: BTreeMap::new(),
+        new_endpoints: BTreeMap::new(),
         service_indexes: BTreeMap::new(),
         classes: Classes::assign(state, desired)?,
         plan: Plan::default(),
@@ -224,7 +224,8 @@ struct Planner<'a> {
     desired: &'a Desired,
     arenas: Arenas,
     limits: BTreeMap<u64, u32>,
-    endpoints: BTreeMap<EndpointKey, u32>,
+    /// Ids of endpoints that had none in use.
+    new_endpoints: BTreeMap<EndpointKey, u32>,
     service_indexes: BTreeMap<u64, u32>,
     classes: Classes,
     plan: Plan,
@@ -248,12 +249,13 @@ impl Planner<'_> {
         }
         let mut vacant = state.endpoint_ids.vacant();
         for &key in &self.desired.endpoints {
+            if state.endpoint_ids.in_use(&key).is_some() {
+                continue;
+            }
             let id = state.endpoint_ids.get(&key).or_else(|| vacant.next());
             let id = id.ok_or_else(|| exhausted("endpoints", &state.endpoint_ids))?;
-            self.endpoints.insert(key, id);
-            if state.endpoint_ids.in_use(&key).is_none() {
-                self.plan.ops.push(MapOp::WriteEndpointState { id, key });
-            }
+            self.new_endpoints.insert(key, id);
+            self.plan.ops.push(MapOp::WriteEndpointState { id, key });
         }
         let mut vacant = state.service_ids.vacant();
         for &name in self.desired.services.keys() {

@@ -103,6 +103,39 @@ fn apply(state: &mut State, plan: &Plan, store: &mut impl MapStore) -> Result<us
     Ok(services)
 }
 
+/// Looks whether somebody else wrote to the maps, and makes the mirror say what they hold, so that the next
+/// [`reconcile`] puts it right. Returns how many entries differed.
+///
+/// # Errors
+///
+/// A map could not be walked; the mirror is as it was.
+pub fn refresh(state: &mut State, store: &impl MapStore) -> Result<usize, StoreError> {
+    let (frontends, sources) = (store.frontends()?, store.sources()?);
+    let mut differing = replace(&mut state.frontends, frontends);
+    differing += replace(&mut state.sources, sources);
+    for installed in state.services.values_mut() {
+        let word = store.service(installed.index).word();
+        if word != installed.placement.word {
+            installed.placement.word = word;
+            // Without a description the routing is compared with the maps again, not taken for known.
+            installed.described = None;
+            differing += 1;
+        }
+    }
+    Ok(differing)
+}
+
+fn replace<K: Ord, V: PartialEq>(mirror: &mut std::collections::BTreeMap<K, V>, found: Vec<(K, V)>) -> usize {
+    let found = std::collections::BTreeMap::from_iter(found);
+    let changed = found
+        .iter()
+        .filter(|(key, value)| mirror.get(key) != Some(value))
+        .count();
+    let missing = mirror.keys().filter(|key| !found.contains_key(key)).count();
+    *mirror = found;
+    changed + missing
+}
+
 /// Carries out one operation and records it.
 pub(super) fn apply_one(state: &mut State, op: &MapOp, store: &mut impl MapStore) -> Result<(), StoreError> {
     match op {

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::datapath::{
     arena::Block,
-    desired::{Route, Routing, Service, Subset, Table},
+    desired::{EndpointKey, Route, Routing, Service, Subset, Table},
 };
 
 /// The word of a route whose tables have these places.
@@ -105,6 +105,11 @@ impl Planner<'_> {
 
     /// The subset as the maps would hold it, without a place.
     fn content(&self, subset: &Subset) -> PlacedSubset {
+        let id = |key: &EndpointKey| {
+            let new = self.new_endpoints.get(key).copied();
+            // Every endpoint of a subset is one of the desired state's; 0 counts nowhere.
+            new.or_else(|| self.state.endpoint_ids.in_use(key)).unwrap_or(0)
+        };
         let endpoints = subset.endpoints.iter();
         PlacedSubset {
             index: 0,
@@ -112,9 +117,12 @@ impl Planner<'_> {
                 base: 0,
                 len: subset.endpoints.len() as u32,
             },
-            endpoints: endpoints.map(|key| (self.endpoints[key], *key)).collect(),
+            endpoints: endpoints.map(|key| (id(key), *key)).collect(),
             balance: subset.balance as u32,
-            limit: subset.limit.map_or(0, |name| self.limits[&name]),
+            limit: subset
+                .limit
+                .and_then(|name| self.limits.get(&name).copied())
+                .unwrap_or(0),
         }
     }
 

@@ -308,3 +308,32 @@ fn upstream_ids_are_those_of_the_maps() {
     let state = node.maps.endpoint_states[ids.endpoints[&endpoint(3)] as usize];
     assert_eq!((state.addr.to_ip(), state.port.port()), (endpoint(3).ip(), 9080));
 }
+
+#[test]
+fn what_others_write_is_put_right() {
+    let mut world = two_versions();
+    world.callers = [(1, 1), (2, 2)].into();
+    world.rules.push(split(1, 1, 0));
+    let mut node = Node::new(&world);
+    assert_eq!(refresh(&mut node.state, &node.maps).unwrap(), 0);
+    let before = (
+        node.maps.frontends.clone(),
+        node.maps.sources.clone(),
+        node.maps.services.clone(),
+    );
+    node.maps.frontends.remove(&frontend(0));
+    node.maps.frontends.insert(frontend(3), 0);
+    node.maps.sources.remove(&1);
+    node.maps.services[0].route = 0;
+    assert_eq!(refresh(&mut node.state, &node.maps).unwrap(), 4);
+    node.apply(&world);
+    assert_eq!(
+        (
+            node.maps.frontends.clone(),
+            node.maps.sources.clone(),
+            node.maps.services.clone()
+        ),
+        before
+    );
+    assert_eq!(node.apply(&world), Report::default());
+}

@@ -186,8 +186,7 @@ impl<S: MapStore> Walk<'_, S> {
             0 => Block { base: 0, len: 0 },
             count => self.block(Area::Endpoints, found.endpoints, count)?,
         };
-        let limits = &self.state.limit_ids;
-        if found.limit != 0 && !limits.iter().any(|(_, id)| id == found.limit) {
+        if found.limit != 0 && !self.is_limit(found.limit) {
             return None;
         }
         let endpoints = (block.base..block.base + block.len).map(|at| self.endpoint(at));
@@ -198,6 +197,11 @@ impl<S: MapStore> Walk<'_, S> {
             balance: found.balance,
             limit: found.limit,
         })
+    }
+
+    fn is_limit(&self, id: u32) -> bool {
+        let name = self.store.limit(id).name;
+        self.state.limit_ids.get(&name) == Some(id)
     }
 
     fn endpoint(&self, at: u32) -> Option<(u32, EndpointKey)> {
