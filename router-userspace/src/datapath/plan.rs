@@ -248,10 +248,8 @@ impl Planner<'_> {
             }
         }
         let mut vacant = state.endpoint_ids.vacant();
-        for &key in &self.desired.endpoints {
-            if state.endpoint_ids.in_use(&key).is_some() {
-                continue;
-            }
+        let in_use = state.endpoint_ids.iter().map(|(key, _)| key);
+        for &key in without(self.desired.endpoints.iter(), in_use) {
             let id = state.endpoint_ids.get(&key).or_else(|| vacant.next());
             let id = id.ok_or_else(|| exhausted("endpoints", &state.endpoint_ids))?;
             self.new_endpoints.insert(key, id);
@@ -359,12 +357,23 @@ impl Planner<'_> {
             .iter()
             .filter(|(name, _)| !desired.limits.contains_key(name));
         ops.extend(limits.map(|(&name, _)| MapOp::ReleaseLimit { name }));
-        let endpoints = state
-            .endpoint_ids
-            .iter()
-            .filter(|(key, _)| !desired.endpoints.contains(key));
-        ops.extend(endpoints.map(|(&key, _)| MapOp::ReleaseEndpoint { key }));
+        let in_use = state.endpoint_ids.iter().map(|(key, _)| key);
+        let endpoints = without(in_use, desired.endpoints.iter());
+        ops.extend(endpoints.map(|&key| MapOp::ReleaseEndpoint { key }));
     }
+}
+
+/// What is in the first sequence and not in the second; both are sorted. There are many more endpoints than changes
+/// of endpoints, so they are compared in one walk.
+fn without<'a, K: Ord + 'a>(
+    these: impl Iterator<Item = &'a K>,
+    those: impl Iterator<Item = &'a K>,
+) -> impl Iterator<Item = &'a K> {
+    let mut those = those.peekable();
+    these.filter(move |this| {
+        while those.next_if(|that| that < this).is_some() {}
+        those.peek() != Some(this)
+    })
 }
 
 fn exhausted<K: Ord + Clone>(what: &'static str, ids: &super::ids::Ids<K>) -> CapacityError {
