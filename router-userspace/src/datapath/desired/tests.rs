@@ -1,3 +1,5 @@
+//! Desired states of small configurations. What the maps make of them is tested elsewhere.
+
 use super::*;
 use crate::datapath::fixture::{PolicySpec, RuleSpec, ServiceSpec, World, frontend, name};
 

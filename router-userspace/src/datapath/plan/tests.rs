@@ -1,3 +1,7 @@
+//! Properties of plans over random histories of configurations, with maps that check every reference.
+//!
+//! Single cases by hand are with the reconciliation.
+
 use std::collections::BTreeSet;
 
 use proptest::prelude::*;

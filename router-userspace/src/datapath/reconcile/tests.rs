@@ -1,3 +1,5 @@
+//! Reconciliation step by step, with connections made through the fake maps. Random histories are with the plan.
+
 use std::collections::BTreeMap;
 
 use router_common::reason::Reason;
