@@ -36,6 +36,28 @@ pub struct AgentOptions {
     pub arguments: Vec<String>,
 }
 
+/// A limit and its use, as the kernel counts it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Limit {
+    /// Connections that may be open at once.
+    pub max: u64,
+    /// Connections that are open.
+    pub active: u64,
+    /// Connections that were refused.
+    pub refused: u64,
+}
+
+/// What the kernel did with connections to a service port.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ServiceUse {
+    /// Sent to an endpoint.
+    pub routed: u64,
+    /// Sent to the proxy.
+    pub proxied: u64,
+    /// Refused.
+    pub refused: u64,
+}
+
 /// A running agent with its configuration directory.
 #[derive(Debug)]
 pub struct Agent<'a> {
@@ -216,16 +238,76 @@ impl<'a> Agent<'a> {
         serde_json::from_str(&reply.body).with_context(|| format!("GET {path}: {}", reply.body))
     }
 
+    /// How the agent is.
+    ///
+    /// # Errors
+    ///
+    /// The admin address does not tell.
+    pub fn status(&self) -> Result<Value> {
+        self.json("/status")
+    }
+
     /// Number of the configuration in force.
     ///
     /// # Errors
     ///
     /// The admin address does not tell.
     pub fn generation(&self) -> Result<u64> {
-        let snapshot = self.json("/snapshot")?;
-        snapshot["generation"]
-            .as_u64()
-            .context("the snapshot has no generation")
+        let status = self.status()?;
+        let generation = status["config"]["generation"].as_u64();
+        generation.with_context(|| format!("no generation in {status}"))
+    }
+
+    /// Connections with a verdict, since the maps were made.
+    ///
+    /// # Errors
+    ///
+    /// The admin address does not tell.
+    pub fn verdict(&self, name: &str) -> Result<u64> {
+        let status = self.status()?;
+        let verdicts = status["verdicts"].as_array().context("no verdicts")?;
+        let verdict = verdicts.iter().find(|v| v["verdict"] == name);
+        Ok(verdict.and_then(|v| v["connections"].as_u64()).unwrap_or(0))
+    }
+
+    /// Use of the limit of the policy whose object name ends with `policy`.
+    ///
+    /// # Errors
+    ///
+    /// No such limit in the kernel.
+    pub fn limit(&self, policy: &str) -> Result<Limit> {
+        let status = self.status()?;
+        let limits = status["limits"].as_array().context("no limits")?;
+        let named = |l: &&Value| l["policy"].as_str().is_some_and(|name| name.ends_with(policy));
+        let limit = limits.iter().find(named).map(|l| &l["limit"]);
+        let field = |name: &str| limit?[name].as_u64();
+        match (field("max"), field("active"), field("refused")) {
+            (Some(max), Some(active), Some(refused)) => Ok(Limit { max, active, refused }),
+            _ => bail!("no limit {policy} in {status}"),
+        }
+    }
+
+    /// Connections to a port of a service in namespace `default`: routed, proxied, refused by the kernel.
+    ///
+    /// # Errors
+    ///
+    /// The kernel does not know it.
+    pub fn service(&self, name: &str, port: u16) -> Result<ServiceUse> {
+        let status = self.status()?;
+        let services = status["services"].as_array().context("no services")?;
+        let full = format!("{name}.default.svc.cluster.local");
+        let service = services
+            .iter()
+            .find(|s| s["service"] == full.as_str() && s["port"] == port);
+        let field = |name: &str| service?[name].as_u64();
+        match (field("routed"), field("proxied"), field("refused")) {
+            (Some(routed), Some(proxied), Some(refused)) => Ok(ServiceUse {
+                routed,
+                proxied,
+                refused,
+            }),
+            _ => bail!("the kernel does not know {name}:{port}: {status}"),
+        }
     }
 
     /// Runs another subcommand of `router` on the node, with the agent's directories at hand.

@@ -3,7 +3,17 @@
 //! One binary that is its own pods, servers, clients and agent, so that it runs unchanged in a guest that holds
 //! nothing else. Tests run one after the other: they measure counts and times of one machine.
 
+mod addresses;
+mod balancing;
 mod bed;
+mod changes;
+mod cluster;
+mod http;
+mod lifecycle;
+mod limits;
+mod programs;
+mod sources;
+mod weights;
 
 use anyhow::Result;
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
@@ -21,7 +31,18 @@ fn main() {
     } else {
         require::missing_privileges()
     };
-    let themes = [("bed", bed::TESTS)];
+    let themes = [
+        ("bed", bed::TESTS),
+        ("programs", programs::TESTS),
+        ("addresses", addresses::TESTS),
+        ("weights", weights::TESTS),
+        ("balancing", balancing::TESTS),
+        ("limits", limits::TESTS),
+        ("sources", sources::TESTS),
+        ("changes", changes::TESTS),
+        ("lifecycle", lifecycle::TESTS),
+        ("http", http::TESTS),
+    ];
     let trials = themes.iter().flat_map(|(theme, tests)| {
         let missing = missing.clone();
         tests.iter().map(move |test| trial(theme, test, missing.clone()))

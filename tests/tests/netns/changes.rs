@@ -1,0 +1,159 @@
+//! Changes of the configuration while traffic flows.
+
+use std::{net::SocketAddr, time::Duration};
+
+use anyhow::{Context, Result, ensure};
+use tests::{
+    bed::remote,
+    protocol::{Command, Connect},
+    require::scaled,
+    wait,
+};
+
+use crate::{
+    Test,
+    cluster::{Cluster, RULES, STORE, TCP, split},
+};
+
+pub(crate) const TESTS: &[Test] = &[
+    (
+        "rules_change_under_load_without_a_failed_connect",
+        change_under_load,
+    ),
+    ("a_broken_file_changes_nothing_and_is_reported", broken_file),
+    ("endpoints_come_and_go_under_load", endpoints_come_and_go),
+    ("weights_change_while_http_flows", http_change_under_load),
+];
+
+const SOON: Duration = Duration::from_secs(20);
+
+/// Connects until stopped.
+pub(crate) fn endless(target: SocketAddr) -> Connect {
+    Connect::to(target, u64::MAX).threads(2).by_peer()
+}
+
+fn change_under_load() -> Result<()> {
+    let cluster = Cluster::new()?;
+    let agent = cluster.agent(&split("store", &[("v1", 100)]))?;
+    let load = cluster.a.begin(Command::Connect(endless(STORE)))?;
+    let changes = scaled(40, 1);
+    for n in 0..changes {
+        let weight = u32::try_from(n % 100)?;
+        agent.change(RULES, &split("store", &[("v1", weight), ("v2", 100 - weight)]))?;
+    }
+    agent.change(RULES, &split("store", &[("v3", 100)]))?;
+    // What starts now sees the last change and nothing else.
+    let after = cluster.b.connect(Connect::to(STORE, 200))?;
+    ensure!(after.from("v3") == 200, "{after:?}");
+    let seen = remote::connected(load.stop()?)?;
+    ensure!(seen.failed() == 0, "{seen:?}");
+    println!(
+        "  {} connects over {} changes, none failed",
+        seen.established(),
+        changes + 1
+    );
+    Ok(())
+}
+
+fn broken_file() -> Result<()> {
+    let cluster = Cluster::new()?;
+    let agent = cluster.agent(&split("store", &[("v1", 100)]))?;
+    let generation = agent.generation()?;
+    let load = cluster.a.begin(Command::Connect(endless(STORE)))?;
+    let mistakes = [
+        (
+            "destination: store.default.svc.cluster.local\nroute:\n- tags: {version: v2}\n  wieght: 100\n",
+            "wieght",
+        ),
+        ("destination: [store\n", RULES),
+    ];
+    for (text, named) in mistakes {
+        agent.write(RULES, text)?;
+        let refused = wait::until("the file to be refused", SOON, || {
+            let status = agent.status().ok()?;
+            let config = &status["config"];
+            let told = config["findings"].to_string();
+            (config["accepted"] == false && told.contains(named)).then(|| config.clone())
+        });
+        let config = refused.with_context(|| format!("{:?}\n{}", agent.status(), agent.log_tail()))?;
+        ensure!(config["generation"] == generation, "{config}");
+        ensure!(agent.log()?.contains(named), "the log says nothing of {named}");
+        let seen = cluster.b.connect(Connect::to(STORE, 100))?;
+        ensure!(seen.from("v1") == 100, "{seen:?}");
+    }
+    agent.change(RULES, &split("store", &[("v2", 100)]))?;
+    let seen = cluster.b.connect(Connect::to(STORE, 100))?;
+    ensure!(seen.from("v2") == 100, "{seen:?}");
+    let seen = remote::connected(load.stop()?)?;
+    ensure!(seen.failed() == 0, "{seen:?}");
+    Ok(())
+}
+
+fn endpoints_come_and_go() -> Result<()> {
+    let cluster = Cluster::new()?;
+    let agent = cluster.agent("")?;
+    let load = cluster.a.begin(Command::Connect(endless(STORE)))?;
+    let whole = cluster.registry()?;
+    let last = cluster.servers[2].v4(TCP).ip().to_string();
+    // As the control plane does before a pod ends: the endpoint is no longer ready.
+    let less = without_endpoint(&whole, &last)?;
+    for _ in 0..scaled(10, 1) {
+        agent.change("registry.yaml", &less)?;
+        let seen = cluster.b.connect(Connect::to(STORE, 100))?;
+        ensure!(seen.from("v1") == 50 && seen.from("v2") == 50, "{seen:?}");
+        agent.change("registry.yaml", &whole)?;
+        let seen = cluster.b.connect(Connect::to(STORE, 90))?;
+        ensure!(seen.from("v3") >= 1 && seen.failed() == 0, "{seen:?}");
+    }
+    let seen = remote::connected(load.stop()?)?;
+    ensure!(seen.failed() == 0, "{seen:?}");
+    Ok(())
+}
+
+/// The registry with the endpoint at `ip` not ready.
+fn without_endpoint(registry: &str, ip: &str) -> Result<String> {
+    use serde::Deserialize;
+    let mut text = String::new();
+    for document in serde_yaml::Deserializer::from_str(registry) {
+        let mut object = serde_json::Value::deserialize(document)?;
+        if let Some(endpoints) = object["endpoints"].as_array_mut() {
+            for endpoint in endpoints.iter_mut().filter(|e| e["addresses"][0] == ip) {
+                endpoint["conditions"]["ready"] = false.into();
+            }
+        }
+        text.push_str("---\n");
+        text.push_str(&serde_yaml::to_string(&object)?);
+    }
+    Ok(text)
+}
+
+fn http_change_under_load() -> Result<()> {
+    let cluster = Cluster::new()?;
+    let agent = cluster.agent(&split("web", &[("v1", 100)]))?;
+    let kept = cluster
+        .a
+        .begin(Command::Http(Cluster::get(u64::MAX).connections(4)))?;
+    let fresh = cluster
+        .b
+        .begin(Command::Http(Cluster::get(u64::MAX).no_keep_alive()))?;
+    for n in 0..scaled(20, 1) {
+        let weight = u32::try_from(n % 100)?;
+        agent.change(RULES, &split("web", &[("v1", weight), ("v2", 100 - weight)]))?;
+    }
+    agent.change(RULES, &split("web", &[("v3", 100)]))?;
+    let after = cluster.b.http(Cluster::get(100))?;
+    ensure!(after.from("v3") == 100, "{after:?}");
+    for load in [kept, fresh] {
+        let seen = remote::replies(load.stop()?)?;
+        let total: u64 = seen.statuses.values().sum();
+        ensure!(
+            seen.failed() == 0 && seen.status(200) == total && total > 0,
+            "{seen:?}"
+        );
+        println!(
+            "  {total} requests while weights changed, none failed: {:?}",
+            seen.pods
+        );
+    }
+    Ok(())
+}

@@ -1,0 +1,143 @@
+//! The small cluster that most tests share: two callers, three versions of one server, and the services they form.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use anyhow::Result;
+use tests::{
+    bed::{Agent, Manifest, Node, Pod, ServicePort},
+    protocol::{Http, HttpRequest},
+};
+
+/// Port on which pods serve TCP.
+pub(crate) const TCP: u16 = 7000;
+/// Port on which pods serve HTTP.
+pub(crate) const HTTP: u16 = 8000;
+
+const STORE_V4: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 96, 0, 10));
+const STORE_V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0xfd77, 0x96, 0, 0, 0, 0, 0, 0x10));
+const WEB_V4: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 96, 0, 20));
+const CLIENTS_V4: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 96, 0, 30));
+
+/// `store` over IPv4: TCP.
+pub(crate) const STORE: SocketAddr = SocketAddr::new(STORE_V4, TCP);
+/// `store6`: the same pods over IPv6.
+pub(crate) const STORE6: SocketAddr = SocketAddr::new(STORE_V6, TCP);
+/// `web`: HTTP.
+pub(crate) const WEB: SocketAddr = SocketAddr::new(WEB_V4, 80);
+/// `web` on its TCP port.
+pub(crate) const WEB_TCP: SocketAddr = SocketAddr::new(WEB_V4, TCP);
+/// Host of `web`.
+pub(crate) const WEB_HOST: &str = "web.default.svc.cluster.local";
+
+/// Fields are dropped in order: pods before their node.
+pub(crate) struct Cluster {
+    /// Caller with label `version: a`.
+    pub(crate) a: Pod,
+    /// Caller with label `version: b`.
+    pub(crate) b: Pod,
+    /// Servers with labels `version: v1`, `v2`, `v3`.
+    pub(crate) servers: [Pod; 3],
+    pub(crate) node: Node,
+}
+
+impl Cluster {
+    pub(crate) fn new() -> Result<Self> {
+        let node = Node::new()?;
+        let server = |version| {
+            let pod = node.pod(version, &[("app", "store"), ("version", version)])?;
+            pod.serve_tcp(TCP)?;
+            pod.serve_http(HTTP)?;
+            anyhow::Ok(pod)
+        };
+        Ok(Self {
+            servers: [server("v1")?, server("v2")?, server("v3")?],
+            a: node.pod("a", &[("app", "client"), ("version", "a")])?,
+            b: node.pod("b", &[("app", "client"), ("version", "b")])?,
+            node,
+        })
+    }
+
+    /// The registry: pods and services.
+    pub(crate) fn registry(&self) -> Result<String> {
+        let tcp = ServicePort {
+            name: "tcp-store",
+            port: TCP,
+            target: TCP,
+        };
+        let http = ServicePort {
+            name: "http",
+            port: WEB.port(),
+            target: HTTP,
+        };
+        let clients = [&self.a, &self.b];
+        let servers: Vec<_> = self.servers.iter().collect();
+        Manifest::new()
+            .pods(clients.into_iter().chain(&self.servers))
+            .service("store", &[STORE_V4], &[tcp], &servers)
+            .service("store6", &[STORE_V6], &[tcp], &servers)
+            .service("web", &[WEB_V4], &[http, tcp], &servers)
+            .service("client", &[CLIENTS_V4], &[tcp], &clients)
+            .yaml()
+    }
+
+    /// The agent with the registry and `rules`.
+    pub(crate) fn agent(&self, rules: &str) -> Result<Agent<'_>> {
+        Agent::start(
+            &self.node,
+            &[("registry.yaml", &self.registry()?), (RULES, rules)],
+        )
+    }
+
+    /// `count` times `GET /` of `web`.
+    pub(crate) fn get(count: u64) -> Http {
+        Self::send(HttpRequest::get("/"), count)
+    }
+
+    /// `count` times `request` to `web`.
+    pub(crate) fn send(request: HttpRequest, count: u64) -> Http {
+        Http::to(WEB, WEB_HOST, request, count)
+    }
+}
+
+/// File that holds the rules.
+pub(crate) const RULES: &str = "rules.yaml";
+
+/// A route rule `NAME` for `service` with further fields of its spec, already indented by two spaces.
+pub(crate) fn rule(name: &str, service: &str, fields: &str) -> String {
+    format!(
+        "---\ntype: route-rule\nname: {name}\nspec:\n  destination: {service}.default.svc.cluster.local\n{fields}"
+    )
+}
+
+/// A rule that splits `service` among versions by weight.
+pub(crate) fn split(service: &str, weights: &[(&str, u32)]) -> String {
+    rule(&format!("{service}-split"), service, &route(weights))
+}
+
+/// The `route` of a rule.
+pub(crate) fn route(weights: &[(&str, u32)]) -> String {
+    let mut fields = String::from("  route:\n");
+    for (version, weight) in weights {
+        fields.push_str(&format!(
+            "  - tags: {{version: {version}}}\n    weight: {weight}\n"
+        ));
+    }
+    fields
+}
+
+/// A policy `service-limit` of `max` connections.
+pub(crate) fn limit(service: &str, max: u64) -> String {
+    format!(
+        "---\ntype: destination-policy\nname: {service}-limit\nspec:\n  \
+         destination: {service}.default.svc.cluster.local\n  circuitBreaker:\n    simpleCb:\n      \
+         maxConnections: {max}\n"
+    )
+}
+
+/// A policy that balances `service` by `name`.
+pub(crate) fn balance(service: &str, name: &str) -> String {
+    format!(
+        "---\ntype: destination-policy\nname: {service}-balance\nspec:\n  \
+         destination: {service}.default.svc.cluster.local\n  loadBalancing: {name}\n"
+    )
+}

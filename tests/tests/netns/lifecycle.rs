@@ -1,0 +1,148 @@
+//! The agent comes and goes: restart, crash, uninstall.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use tests::{
+    bed::remote,
+    protocol::{Command, Connect},
+    wait,
+};
+
+use crate::{
+    Test,
+    changes::endless,
+    cluster::{Cluster, RULES, STORE, TCP, WEB, limit, split},
+};
+
+pub(crate) const TESTS: &[Test] = &[
+    ("a_restarted_agent_adopts_what_is_pinned", restart_adopts),
+    (
+        "without_the_proxy_http_goes_direct_within_a_second",
+        proxy_down_goes_direct,
+    ),
+    ("uninstall_leaves_nothing", uninstall_leaves_nothing),
+];
+
+fn restart_adopts() -> Result<()> {
+    let cluster = Cluster::new()?;
+    let rules = split("store", &[("v1", 50), ("v2", 50)]) + &limit("store", 1000);
+    let mut agent = cluster.agent(&rules)?;
+    let held = cluster.b.begin(Command::Connect(Connect::to(STORE, 40).hold()))?;
+    let id = held.id();
+    ensure!(held.connected()?.established() == 40, "held connections failed");
+    let before = hooks(&agent.status()?)?;
+    let load = cluster.a.begin(Command::Connect(endless(STORE)))?;
+    for end in [true, false, true] {
+        if end {
+            agent.kill()?;
+        } else {
+            let status = agent.terminate()?;
+            ensure!(status.success(), "the agent ended with {status}");
+        }
+        // Nobody is there, and the kernel routes.
+        let alone = cluster.b.connect(Connect::to(STORE, 100))?;
+        ensure!(alone.from("v1") == 50 && alone.from("v2") == 50, "{alone:?}");
+        agent.run()?;
+    }
+    let seen = remote::connected(load.stop()?)?;
+    ensure!(seen.failed() == 0, "{seen:?}");
+    ensure!(
+        hooks(&agent.status()?)?.len() == before.len(),
+        "{:?}",
+        agent.status()
+    );
+    let kept = wait::until("only the held connections to count", SOON, || {
+        agent.limit("store-limit").ok().filter(|l| l.active == 40)
+    });
+    kept.with_context(|| format!("{:?}", agent.limit("store-limit")))?;
+    cluster.b.release(id, 40)?;
+    wait::until("nothing to count", SOON, || {
+        agent.limit("store-limit").ok().filter(|l| l.active == 0)
+    })?;
+    // And the new agent is the one that writes.
+    agent.change(RULES, &split("store", &[("v3", 100)]))?;
+    let after = cluster.b.connect(Connect::to(STORE, 30))?;
+    ensure!(after.from("v3") == 30, "{after:?}");
+    println!(
+        "  {} connects over three restarts, none failed",
+        seen.established()
+    );
+    Ok(())
+}
+
+const SOON: Duration = Duration::from_secs(20);
+
+/// Ids of the attached programs and links.
+fn hooks(status: &serde_json::Value) -> Result<Vec<(u32, u32)>> {
+    let hooks = status["hooks"].as_array().context("no hooks")?;
+    let id = |v: &serde_json::Value| v.as_u64().and_then(|id| u32::try_from(id).ok());
+    let ids = hooks.iter().map(|h| id(&h["programId"]).zip(id(&h["linkId"])));
+    ids.collect::<Option<_>>()
+        .with_context(|| format!("a hook is not attached: {status}"))
+}
+
+fn proxy_down_goes_direct() -> Result<()> {
+    let cluster = Cluster::new()?;
+    let mut agent = cluster.agent(&split("web", &[("v1", 50), ("v2", 50)]))?;
+    let through = cluster.a.http(Cluster::get(20))?;
+    ensure!(
+        through.from("v1") == 10 && through.from("v2") == 10,
+        "{through:?}"
+    );
+    let proxied = agent.service("web", WEB.port())?.proxied;
+    ensure!(proxied > 0, "not through the proxy");
+    agent.kill()?;
+    let killed = Instant::now();
+    wait::until("HTTP to go direct", SOON, || {
+        let seen = cluster.a.http(Cluster::get(1).no_keep_alive()).ok()?;
+        (seen.status(200) == 1).then_some(())
+    })?;
+    let gap = killed.elapsed();
+    println!(
+        "  HTTP went direct {} ms after the proxy was killed",
+        gap.as_millis()
+    );
+    ensure!(gap < Duration::from_secs(3), "only after {gap:?}");
+    let direct = cluster.a.http(Cluster::get(20).no_keep_alive())?;
+    ensure!(direct.status(200) == 20 && direct.from("v3") == 0, "{direct:?}");
+    agent.run()?;
+    let again = agent.service("web", WEB.port())?.proxied;
+    let through = cluster.a.http(Cluster::get(20))?;
+    ensure!(through.status(200) == 20, "{through:?}");
+    let now = agent.service("web", WEB.port())?.proxied;
+    ensure!(now > again, "not through the proxy again: {again} → {now}");
+    Ok(())
+}
+
+fn uninstall_leaves_nothing() -> Result<()> {
+    let cluster = Cluster::new()?;
+    let mut agent = cluster.agent(&split("store", &[("v1", 100)]))?;
+    let seen = cluster.a.connect(Connect::to(STORE, 10))?;
+    ensure!(seen.from("v1") == 10, "{seen:?}");
+    let hooks = hooks(&agent.status()?)?;
+    agent.terminate()?;
+    let pins = cluster.node.scratch().pins();
+    ensure!(pins.exists(), "SIGTERM removed the pins");
+    let pin_dir = pins.to_string_lossy();
+    let output = agent.router(&["uninstall", "--pin-dir", &pin_dir])?;
+    ensure!(output.status.success(), "{output:?}");
+    ensure!(!pins.exists(), "{} is left", pins.display());
+    let left = wait::until("programs and links to be gone", SOON, || {
+        let programs: Vec<_> = aya::programs::loaded_programs()
+            .filter_map(Result::ok)
+            .map(|p| p.id())
+            .collect();
+        hooks
+            .iter()
+            .all(|(program, _)| !programs.contains(program))
+            .then_some(())
+    });
+    left.with_context(|| format!("{hooks:?}"))?;
+    // The address of the service leads nowhere now; pods reach each other as before.
+    let gone = cluster.a.connect_once(STORE)?;
+    ensure!(gone.is_err(), "{gone:?}");
+    let direct = cluster.a.connect_once(cluster.servers[0].v4(TCP))?;
+    ensure!(direct == Ok("v1".into()), "{direct:?}");
+    Ok(())
+}

@@ -1,0 +1,88 @@
+//! Exact shares of plain TCP connections, in the kernel.
+
+use anyhow::{Result, ensure};
+use tests::{protocol::Connect, require::scaled};
+
+use crate::{
+    Test,
+    cluster::{Cluster, STORE, TCP, split},
+};
+
+pub(crate) const TESTS: &[Test] = &[
+    ("shares_are_exact_over_100000_connects", shares_are_exact),
+    ("round_robin_within_a_version_is_exact", round_robin_is_exact),
+];
+
+/// Threads that connect at the same time: turns are taken from one cursor, whoever takes them.
+const THREADS: u32 = 4;
+
+fn shares_are_exact() -> Result<()> {
+    // A multiple of every table's length, so that exact means exact.
+    let connects = scaled(100_000, 100);
+    let cluster = Cluster::new()?;
+    let sets: [&[(&str, u32)]; 4] = [
+        &[("v1", 0), ("v2", 100)],
+        &[("v1", 1), ("v2", 99)],
+        &[("v1", 25), ("v2", 75)],
+        &[("v1", 33), ("v2", 33), ("v3", 34)],
+    ];
+    let agent = cluster.agent(&split("store", sets[0]))?;
+    for (n, weights) in sets.into_iter().enumerate() {
+        if n > 0 {
+            agent.change(crate::cluster::RULES, &split("store", weights))?;
+        }
+        let before = served(&cluster)?;
+        let seen = cluster
+            .a
+            .connect(Connect::to(STORE, connects).threads(THREADS).by_peer())?;
+        ensure!(seen.failed() == 0, "{weights:?}: {seen:?}");
+        println!("  {connects} connects, weights {weights:?}: {:?}", seen.served);
+        let after = served(&cluster)?;
+        for (server, (before, after)) in cluster.servers.iter().zip(before.into_iter().zip(after)) {
+            let weight = weights
+                .iter()
+                .find(|(v, _)| *v == server.name())
+                .map_or(0, |(_, w)| *w);
+            let expected = connects * u64::from(weight) / 100;
+            let client_side = seen.from(&server.v4(TCP).to_string());
+            ensure!(
+                client_side == expected,
+                "{weights:?}: {} got {client_side}",
+                server.name()
+            );
+            ensure!(
+                after - before == expected,
+                "{weights:?}: {} accepted {}, expected {expected}",
+                server.name(),
+                after - before
+            );
+        }
+    }
+    Ok(())
+}
+
+/// Connections each server accepted.
+fn served(cluster: &Cluster) -> Result<[u64; 3]> {
+    let mut counts = [0; 3];
+    for (count, server) in counts.iter_mut().zip(&cluster.servers) {
+        *count = server.seen(TCP)?.connections;
+    }
+    Ok(counts)
+}
+
+fn round_robin_is_exact() -> Result<()> {
+    let cluster = Cluster::new()?;
+    // No rule: every instance takes its turn.
+    let agent = cluster.agent("")?;
+    let connects = scaled(3000, 3);
+    let seen = cluster.a.connect(Connect::to(STORE, connects).threads(THREADS))?;
+    for server in &cluster.servers {
+        ensure!(seen.from(server.name()) == connects / 3, "{seen:?}");
+    }
+    ensure!(
+        agent.service("store", TCP)?.routed == connects,
+        "{:?}",
+        agent.service("store", TCP)
+    );
+    Ok(())
+}
