@@ -100,6 +100,11 @@ impl<'a> Agent<'a> {
         Ok(agent)
     }
 
+    /// The node it runs on.
+    pub fn node(&self) -> &'a Node {
+        self.node
+    }
+
     /// Directory with the configuration.
     pub fn config(&self) -> PathBuf {
         self.directory.path().join("config")

@@ -8,6 +8,7 @@ mod balancing;
 mod bed;
 mod changes;
 mod cluster;
+mod explain;
 mod http;
 mod lifecycle;
 mod limits;
@@ -42,6 +43,7 @@ fn main() {
         ("changes", changes::TESTS),
         ("lifecycle", lifecycle::TESTS),
         ("http", http::TESTS),
+        ("explain", explain::TESTS),
     ];
     let trials = themes.iter().flat_map(|(theme, tests)| {
         let missing = missing.clone();
