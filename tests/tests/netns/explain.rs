@@ -89,7 +89,7 @@ fn random_request(random: &mut fastrand::Rng) -> HttpRequest {
     const FOO: [Option<&str>; 4] = [None, Some("bar"), Some("baz"), Some("qux")];
     const COOKIES: [Option<&str>; 4] = [None, None, Some("user=jason"), Some("a=b; user=jasons")];
     let mut request = HttpRequest::get(pick(random, &PATHS));
-    request.method = (*pick(random, &["GET", "GET", "POST", "DELETE"])).into();
+    request.method = pick(random, &["GET", "GET", "POST", "DELETE"]).into();
     if let Some(value) = pick(random, &FOO) {
         request = request.header("Foo", value);
     }
@@ -99,8 +99,8 @@ fn random_request(random: &mut fastrand::Rng) -> HttpRequest {
     request
 }
 
-fn pick<'a, T>(random: &mut fastrand::Rng, of: &'a [T]) -> &'a T {
-    &of[random.usize(..of.len())]
+fn pick<T: Copy>(random: &mut fastrand::Rng, of: &[T]) -> T {
+    of[random.usize(..of.len())]
 }
 
 fn agrees_with_proxy() -> Result<()> {
