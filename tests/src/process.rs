@@ -36,17 +36,15 @@ pub const POD: &str = "pod-process";
 /// Hidden argument: `inside NETWORK CGROUP PROGRAM ARGUMENT…`.
 pub const INSIDE: &str = "inside";
 
-/// Runs the part that the arguments name and ends the process; returns when they name none.
-pub fn dispatch() {
+/// Runs the part that the arguments name, and returns how the process is to end; `None` when they name none.
+pub fn dispatch() -> Option<ExitCode> {
     let arguments: Vec<OsString> = std::env::args_os().collect();
-    let code = match arguments.get(1).and_then(|a| a.to_str()) {
-        Some(POD) => report(pod(&arguments[2..])),
-        Some(INSIDE) => report(inside(&arguments[2..])),
-        Some("router") => router_userspace::cli::run(arguments.into_iter().skip(1)),
-        _ => return,
-    };
-    // The runtime of the command line is gone; nothing is left to unwind.
-    std::process::exit(if code == ExitCode::SUCCESS { 0 } else { 1 });
+    match arguments.get(1).and_then(|a| a.to_str()) {
+        Some(POD) => Some(report(pod(&arguments[2..]))),
+        Some(INSIDE) => Some(report(inside(&arguments[2..]))),
+        Some("router") => Some(router_userspace::cli::run(arguments.into_iter().skip(1))),
+        _ => None,
+    }
 }
 
 fn report(result: Result<ExitCode>) -> ExitCode {

@@ -3,7 +3,7 @@
 use std::{
     fs::{self, File},
     net::{Ipv4Addr, SocketAddr},
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{Child, ExitStatus, Output, Stdio},
     time::Duration,
 };
@@ -63,7 +63,6 @@ pub struct ServiceUse {
 pub struct Agent<'a> {
     node: &'a Node,
     options: AgentOptions,
-    directory: tempfile::TempDir,
     cgroup: PathBuf,
     child: Option<Child>,
 }
@@ -84,12 +83,10 @@ impl<'a> Agent<'a> {
     ///
     /// As [`Agent::start`].
     pub fn start_with(node: &'a Node, files: &[(&str, &str)], options: AgentOptions) -> Result<Self> {
-        let directory = tempfile::tempdir()?;
-        fs::create_dir(directory.path().join("config"))?;
+        fs::create_dir(node.scratch().directory().join("config"))?;
         let mut agent = Self {
             node,
             options,
-            directory,
             cgroup: node.scratch().cgroup_below("system/agent")?,
             child: None,
         };
@@ -107,7 +104,7 @@ impl<'a> Agent<'a> {
 
     /// Directory with the configuration.
     pub fn config(&self) -> PathBuf {
-        self.directory.path().join("config")
+        self.node.scratch().directory().join("config")
     }
 
     /// Replaces a file of the configuration in one step, as editors and config maps do.
@@ -116,7 +113,7 @@ impl<'a> Agent<'a> {
     ///
     /// The file system is full.
     pub fn write(&self, name: &str, text: &str) -> Result<()> {
-        let next = self.directory.path().join("next");
+        let next = self.node.scratch().directory().join("next");
         fs::write(&next, text)?;
         fs::rename(next, self.config().join(name))?;
         Ok(())
@@ -344,7 +341,7 @@ impl<'a> Agent<'a> {
     }
 
     fn log_path(&self) -> PathBuf {
-        Path::new(self.directory.path()).join("log")
+        self.node.scratch().directory().join("log")
     }
 }
 

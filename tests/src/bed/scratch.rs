@@ -1,5 +1,5 @@
-//! The places a node occupies on this machine, all named `router-test-PID-N`: a cgroup, a directory of pins, names
-//! of network namespaces. Removed on drop; those of dead processes are swept.
+//! The places a node occupies on this machine, all named `router-test-PID-N`: a cgroup, a directory of pins, a
+//! directory of files, names of network namespaces. Removed on drop; those of dead processes are swept.
 
 use std::{
     fs, io,
@@ -34,6 +34,7 @@ pub struct Scratch {
     name: String,
     cgroup: PathBuf,
     pins: PathBuf,
+    directory: PathBuf,
     networks: Mutex<Vec<PathBuf>>,
 }
 
@@ -53,8 +54,11 @@ impl Scratch {
         let name = format!("{PREFIX}{}-{number}", std::process::id());
         let cgroup = require::cgroup_root()?.join(&name);
         fs::create_dir(&cgroup).with_context(|| format!("making {}", cgroup.display()))?;
+        let directory = std::env::temp_dir().join(&name);
+        fs::create_dir(&directory).with_context(|| format!("making {}", directory.display()))?;
         Ok(Self {
             pins: Path::new(BPFFS).join(&name),
+            directory,
             name,
             cgroup,
             networks: Mutex::default(),
@@ -74,6 +78,11 @@ impl Scratch {
     /// Directory for pins; the agent makes it.
     pub fn pins(&self) -> &Path {
         &self.pins
+    }
+
+    /// Directory for files.
+    pub fn directory(&self) -> &Path {
+        &self.directory
     }
 
     /// Makes a cgroup below the scratch cgroup.
@@ -115,7 +124,10 @@ impl Drop for Scratch {
         {
             let _ = fs::remove_file(path);
         }
-        if let Err(error) = remove_pins(&self.pins).and_then(|()| remove_cgroup(&self.cgroup)) {
+        let removed = remove_all(&self.pins)
+            .and_then(|()| remove_cgroup(&self.cgroup))
+            .and_then(|()| remove_all(&self.directory));
+        if let Err(error) = removed {
             eprintln!("cleaning up after {}: {error:#}", self.name);
         }
     }
@@ -127,20 +139,37 @@ impl Drop for Scratch {
 ///
 /// Something cannot be removed.
 pub fn sweep() -> Result<()> {
-    for path in abandoned(Path::new(NETWORK_NAMES))? {
+    remove(|pid| !sys::alive(pid))
+}
+
+/// Removes what this process made and still uses, before it exits without unwinding.
+///
+/// # Errors
+///
+/// Something cannot be removed.
+pub fn remove_own() -> Result<()> {
+    remove(|pid| pid == std::process::id())
+}
+
+/// Removes what the processes made whose number `of` accepts.
+fn remove(of: impl Fn(u32) -> bool) -> Result<()> {
+    for path in owned(Path::new(NETWORK_NAMES), &of)? {
         fs::remove_file(path)?;
     }
-    for path in abandoned(Path::new(BPFFS))? {
-        remove_pins(&path)?;
+    for path in owned(Path::new(BPFFS), &of)? {
+        remove_all(&path)?;
     }
-    for path in abandoned(&require::cgroup_root()?)? {
+    for path in owned(&require::cgroup_root()?, &of)? {
         remove_cgroup(&path)?;
+    }
+    for path in owned(&std::env::temp_dir(), &of)? {
+        remove_all(&path)?;
     }
     Ok(())
 }
 
-/// Entries of `directory` that carry the number of a process that is no more.
-fn abandoned(directory: &Path) -> Result<Vec<PathBuf>> {
+/// Entries of `directory` that carry the number of a process that `of` accepts.
+fn owned(directory: &Path, of: impl Fn(u32) -> bool) -> Result<Vec<PathBuf>> {
     let entries = match fs::read_dir(directory) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         entries => entries?,
@@ -151,15 +180,15 @@ fn abandoned(directory: &Path) -> Result<Vec<PathBuf>> {
         let name = entry.file_name();
         let rest = name.to_str().and_then(|name| name.strip_prefix(PREFIX));
         let owner = rest.and_then(|rest| rest.split('-').next()?.parse().ok());
-        if owner.is_some_and(|pid| !sys::alive(pid)) {
+        if owner.is_some_and(&of) {
             found.push(entry.path());
         }
     }
     Ok(found)
 }
 
-/// Unpins everything below a directory; that detaches links and frees maps.
-fn remove_pins(path: &Path) -> Result<()> {
+/// Removes a directory with all below. Among pins, that detaches links and frees maps.
+fn remove_all(path: &Path) -> Result<()> {
     match fs::remove_dir_all(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             Err(error).with_context(|| format!("removing {}", path.display()))

@@ -16,6 +16,8 @@ mod programs;
 mod sources;
 mod weights;
 
+use std::process::ExitCode;
+
 use anyhow::Result;
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use tests::require;
@@ -23,8 +25,10 @@ use tests::require;
 /// A test: its name, and what it does.
 type Test = (&'static str, fn() -> Result<()>);
 
-fn main() {
-    tests::dispatch();
+fn main() -> ExitCode {
+    if let Some(code) = tests::dispatch() {
+        return code;
+    }
     let mut arguments = Arguments::from_args();
     arguments.test_threads.get_or_insert(1);
     let missing = if arguments.list {
@@ -49,7 +53,7 @@ fn main() {
         let missing = missing.clone();
         tests.iter().map(move |test| trial(theme, test, missing.clone()))
     });
-    libtest_mimic::run(&arguments, trials.collect()).exit();
+    libtest_mimic::run(&arguments, trials.collect()).exit_code()
 }
 
 fn trial(theme: &str, &(name, test): &Test, missing: Option<String>) -> Trial {
