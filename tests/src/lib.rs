@@ -8,6 +8,8 @@
 //! It knows nothing of the product's internals: the agent is driven through its command line and its admin address.
 
 pub mod bed;
+pub mod cluster;
+pub mod harness;
 pub mod process;
 pub mod protocol;
 pub mod require;

@@ -63,12 +63,14 @@ pub fn is_required(what: &str) -> bool {
     std::env::var(REQUIRE).is_ok_and(|list| list.split(',').any(|w| w == what))
 }
 
+/// The percentage in [`SCALE`], when it is not 100.
+pub fn reduced() -> Option<u64> {
+    let percent = std::env::var(SCALE).ok()?.parse().ok()?;
+    (percent != 100).then_some(percent)
+}
+
 /// `full` times the percentage in [`SCALE`], rounded down to a multiple of `step` and at least `step`.
 pub fn scaled(full: u64, step: u64) -> u64 {
-    let percent = std::env::var(SCALE)
-        .ok()
-        .and_then(|p| p.parse().ok())
-        .unwrap_or(100);
-    let scaled = full * percent / 100;
+    let scaled = full * reduced().unwrap_or(100) / 100;
     (scaled / step).max(1) * step
 }

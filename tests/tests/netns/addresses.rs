@@ -3,11 +3,10 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use tests::protocol::Connect;
-
-use crate::{
-    Test,
+use tests::{
     cluster::{Cluster, STORE, STORE6, TCP, rule, split},
+    harness::Test,
+    protocol::Connect,
 };
 
 pub(crate) const TESTS: &[Test] = &[

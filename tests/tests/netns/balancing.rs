@@ -1,11 +1,10 @@
 //! Load balancing among the endpoints of a version, in the kernel.
 
 use anyhow::{Result, ensure};
-use tests::protocol::Connect;
-
-use crate::{
-    Test,
+use tests::{
     cluster::{Cluster, RULES, STORE, balance, split},
+    harness::Test,
+    protocol::Connect,
 };
 
 pub(crate) const TESTS: &[Test] = &[

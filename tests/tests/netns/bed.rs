@@ -5,10 +5,9 @@ use std::fs;
 use anyhow::{Result, ensure};
 use tests::{
     bed::Node,
+    harness::Test,
     protocol::{Connect, Http, HttpRequest},
 };
-
-use crate::Test;
 
 pub(crate) const TESTS: &[Test] = &[
     ("pods_reach_each_other_in_both_families", pods_reach_each_other),

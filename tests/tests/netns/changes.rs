@@ -5,14 +5,11 @@ use std::{net::SocketAddr, time::Duration};
 use anyhow::{Context, Result, ensure};
 use tests::{
     bed::remote,
+    cluster::{Cluster, RULES, STORE, TCP, split},
+    harness::Test,
     protocol::{Command, Connect},
     require::scaled,
     wait,
-};
-
-use crate::{
-    Test,
-    cluster::{Cluster, RULES, STORE, TCP, split},
 };
 
 pub(crate) const TESTS: &[Test] = &[

@@ -5,13 +5,10 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use tests::{
     bed::{Agent, Pod, agent::ADMIN},
+    cluster::{Cluster, STORE, TCP, WEB, WEB_HOST, route, rule, split},
+    harness::Test,
     protocol::{Connect, Http, HttpRequest, Reply},
     require::scaled,
-};
-
-use crate::{
-    Test,
-    cluster::{Cluster, STORE, TCP, WEB, WEB_HOST, route, rule, split},
 };
 
 pub(crate) const TESTS: &[Test] = &[

@@ -3,11 +3,10 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use tests::protocol::{Behaviour, HttpRequest};
-
-use crate::{
-    Test,
+use tests::{
     cluster::{Cluster, HTTP, RULES, WEB, WEB_HOST, route, rule, split},
+    harness::Test,
+    protocol::{Behaviour, HttpRequest},
 };
 
 pub(crate) const TESTS: &[Test] = &[

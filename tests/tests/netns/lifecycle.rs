@@ -5,15 +5,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use tests::{
     bed::remote,
+    cluster::{Cluster, RULES, STORE, TCP, WEB, limit, split},
+    harness::Test,
     protocol::{Command, Connect},
     wait,
 };
 
-use crate::{
-    Test,
-    changes::endless,
-    cluster::{Cluster, RULES, STORE, TCP, WEB, limit, split},
-};
+use crate::changes::endless;
 
 pub(crate) const TESTS: &[Test] = &[
     ("a_restarted_agent_adopts_what_is_pinned", restart_adopts),

@@ -5,14 +5,11 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use tests::{
     bed::Agent,
+    cluster::{Cluster, HTTP, STORE, WEB_TCP, limit, split},
+    harness::Test,
     protocol::{Behaviour, Command, Connect},
     require::scaled,
     wait,
-};
-
-use crate::{
-    Test,
-    cluster::{Cluster, HTTP, STORE, WEB_TCP, limit, split},
 };
 
 pub(crate) const TESTS: &[Test] = &[
@@ -56,7 +53,7 @@ fn never_one_more() -> Result<()> {
     until_active(&agent, "store-limit", 0)?;
     // Then 64 threads open and close as fast as they can, from two pods, against a limit of 30.
     agent.change(
-        crate::cluster::RULES,
+        tests::cluster::RULES,
         &(split("store", &[("v1", 50), ("v2", 50)]) + &limit("store", 30)),
     )?;
     let churn = Connect::to(STORE, scaled(20_000, 64)).threads(32).by_peer();

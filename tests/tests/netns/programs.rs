@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, ensure};
 use router_common::abi::PROGRAMS;
 
-use crate::{Test, cluster::Cluster};
+use tests::{cluster::Cluster, harness::Test};
 
 pub(crate) const TESTS: &[Test] = &[("verified_instructions_are_bounded", verified_instructions)];
 

@@ -1,11 +1,10 @@
 //! Who calls decides: routes by the caller's labels and service, taken in the kernel.
 
 use anyhow::{Result, ensure};
-use tests::protocol::Connect;
-
-use crate::{
-    Test,
+use tests::{
     cluster::{Cluster, STORE, TCP, route, rule, split},
+    harness::Test,
+    protocol::Connect,
 };
 
 pub(crate) const TESTS: &[Test] = &[

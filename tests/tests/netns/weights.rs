@@ -1,11 +1,11 @@
 //! Exact shares of plain TCP connections, in the kernel.
 
 use anyhow::{Result, ensure};
-use tests::{protocol::Connect, require::scaled};
-
-use crate::{
-    Test,
+use tests::{
     cluster::{Cluster, STORE, TCP, split},
+    harness::Test,
+    protocol::Connect,
+    require::scaled,
 };
 
 pub(crate) const TESTS: &[Test] = &[
@@ -29,7 +29,7 @@ fn shares_are_exact() -> Result<()> {
     let agent = cluster.agent(&split("store", sets[0]))?;
     for (n, weights) in sets.into_iter().enumerate() {
         if n > 0 {
-            agent.change(crate::cluster::RULES, &split("store", weights))?;
+            agent.change(tests::cluster::RULES, &split("store", weights))?;
         }
         let before = served(&cluster)?;
         let seen = cluster

@@ -3,15 +3,16 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use anyhow::Result;
-use tests::{
+
+use crate::{
     bed::{Agent, Manifest, Node, Pod, ServicePort},
     protocol::{Http, HttpRequest},
 };
 
 /// Port on which pods serve TCP.
-pub(crate) const TCP: u16 = 7000;
+pub const TCP: u16 = 7000;
 /// Port on which pods serve HTTP.
-pub(crate) const HTTP: u16 = 8000;
+pub const HTTP: u16 = 8000;
 
 const STORE_V4: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 96, 0, 10));
 const STORE_V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0xfd77, 0x96, 0, 0, 0, 0, 0, 0x10));
@@ -19,29 +20,36 @@ const WEB_V4: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 96, 0, 20));
 const CLIENTS_V4: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 96, 0, 30));
 
 /// `store` over IPv4: TCP.
-pub(crate) const STORE: SocketAddr = SocketAddr::new(STORE_V4, TCP);
+pub const STORE: SocketAddr = SocketAddr::new(STORE_V4, TCP);
 /// `store6`: the same pods over IPv6.
-pub(crate) const STORE6: SocketAddr = SocketAddr::new(STORE_V6, TCP);
+pub const STORE6: SocketAddr = SocketAddr::new(STORE_V6, TCP);
 /// `web`: HTTP.
-pub(crate) const WEB: SocketAddr = SocketAddr::new(WEB_V4, 80);
+pub const WEB: SocketAddr = SocketAddr::new(WEB_V4, 80);
 /// `web` on its TCP port.
-pub(crate) const WEB_TCP: SocketAddr = SocketAddr::new(WEB_V4, TCP);
+pub const WEB_TCP: SocketAddr = SocketAddr::new(WEB_V4, TCP);
 /// Host of `web`.
-pub(crate) const WEB_HOST: &str = "web.default.svc.cluster.local";
+pub const WEB_HOST: &str = "web.default.svc.cluster.local";
 
-/// Fields are dropped in order: pods before their node.
-pub(crate) struct Cluster {
+/// Callers and servers on a node. Fields are dropped in order: pods before their node.
+#[derive(Debug)]
+pub struct Cluster {
     /// Caller with label `version: a`.
-    pub(crate) a: Pod,
+    pub a: Pod,
     /// Caller with label `version: b`.
-    pub(crate) b: Pod,
+    pub b: Pod,
     /// Servers with labels `version: v1`, `v2`, `v3`.
-    pub(crate) servers: [Pod; 3],
-    pub(crate) node: Node,
+    pub servers: [Pod; 3],
+    /// Their node.
+    pub node: Node,
 }
 
 impl Cluster {
-    pub(crate) fn new() -> Result<Self> {
+    /// Makes the pods and starts their servers.
+    ///
+    /// # Errors
+    ///
+    /// Not root, or the kernel lacks something.
+    pub fn new() -> Result<Self> {
         let node = Node::new()?;
         let server = |version| {
             let pod = node.pod(version, &[("app", "store"), ("version", version)])?;
@@ -58,7 +66,11 @@ impl Cluster {
     }
 
     /// The registry: pods and services.
-    pub(crate) fn registry(&self) -> Result<String> {
+    ///
+    /// # Errors
+    ///
+    /// None that a test can cause.
+    pub fn registry(&self) -> Result<String> {
         let tcp = ServicePort {
             name: "tcp-store",
             port: TCP,
@@ -81,7 +93,11 @@ impl Cluster {
     }
 
     /// The agent with the registry and `rules`.
-    pub(crate) fn agent(&self, rules: &str) -> Result<Agent<'_>> {
+    ///
+    /// # Errors
+    ///
+    /// It does not become ready.
+    pub fn agent(&self, rules: &str) -> Result<Agent<'_>> {
         Agent::start(
             &self.node,
             &[("registry.yaml", &self.registry()?), (RULES, rules)],
@@ -89,33 +105,33 @@ impl Cluster {
     }
 
     /// `count` times `GET /` of `web`.
-    pub(crate) fn get(count: u64) -> Http {
+    pub fn get(count: u64) -> Http {
         Self::send(HttpRequest::get("/"), count)
     }
 
     /// `count` times `request` to `web`.
-    pub(crate) fn send(request: HttpRequest, count: u64) -> Http {
+    pub fn send(request: HttpRequest, count: u64) -> Http {
         Http::to(WEB, WEB_HOST, request, count)
     }
 }
 
 /// File that holds the rules.
-pub(crate) const RULES: &str = "rules.yaml";
+pub const RULES: &str = "rules.yaml";
 
 /// A route rule `NAME` for `service` with further fields of its spec, already indented by two spaces.
-pub(crate) fn rule(name: &str, service: &str, fields: &str) -> String {
+pub fn rule(name: &str, service: &str, fields: &str) -> String {
     format!(
         "---\ntype: route-rule\nname: {name}\nspec:\n  destination: {service}.default.svc.cluster.local\n{fields}"
     )
 }
 
 /// A rule that splits `service` among versions by weight.
-pub(crate) fn split(service: &str, weights: &[(&str, u32)]) -> String {
+pub fn split(service: &str, weights: &[(&str, u32)]) -> String {
     rule(&format!("{service}-split"), service, &route(weights))
 }
 
 /// The `route` of a rule.
-pub(crate) fn route(weights: &[(&str, u32)]) -> String {
+pub fn route(weights: &[(&str, u32)]) -> String {
     let mut fields = String::from("  route:\n");
     for (version, weight) in weights {
         fields.push_str(&format!(
@@ -126,7 +142,7 @@ pub(crate) fn route(weights: &[(&str, u32)]) -> String {
 }
 
 /// A policy `service-limit` of `max` connections.
-pub(crate) fn limit(service: &str, max: u64) -> String {
+pub fn limit(service: &str, max: u64) -> String {
     format!(
         "---\ntype: destination-policy\nname: {service}-limit\nspec:\n  \
          destination: {service}.default.svc.cluster.local\n  circuitBreaker:\n    simpleCb:\n      \
@@ -135,7 +151,7 @@ pub(crate) fn limit(service: &str, max: u64) -> String {
 }
 
 /// A policy that balances `service` by `name`.
-pub(crate) fn balance(service: &str, name: &str) -> String {
+pub fn balance(service: &str, name: &str) -> String {
     format!(
         "---\ntype: destination-policy\nname: {service}-balance\nspec:\n  \
          destination: {service}.default.svc.cluster.local\n  loadBalancing: {name}\n"
