@@ -43,7 +43,11 @@ fn trial(theme: &str, &(name, test): &Test, obstacle: Option<(String, bool)>) ->
         Some((reason, false)) => Ok(Completion::ignored_with(reason)),
         None => match test() {
             Ok(()) => Ok(Completion::Completed),
-            Err(error) => Err(Failed::from(format!("{error:?}"))),
+            Err(error) => {
+                // Without the backtrace that the debug form adds: the messages say where.
+                let chain: Vec<_> = error.chain().map(ToString::to_string).collect();
+                Err(Failed::from(chain.join("\n  because ")))
+            }
         },
     })
 }

@@ -1,6 +1,7 @@
 //! `router agent` on the node, driven as an operator drives it: files, signals, its admin address.
 
 use std::{
+    ffi::OsStr,
     fs::{self, File},
     net::{Ipv4Addr, SocketAddr},
     path::PathBuf,
@@ -34,6 +35,16 @@ const LOG_LINES: usize = 40;
 pub struct AgentOptions {
     /// Further arguments.
     pub arguments: Vec<String>,
+    /// The `router` program; none: this binary's own.
+    pub router: Option<PathBuf>,
+}
+
+impl AgentOptions {
+    fn program(&self) -> &OsStr {
+        self.router
+            .as_ref()
+            .map_or(OsStr::new("router"), |path| path.as_os_str())
+    }
 }
 
 /// A limit and its use, as the kernel counts it.
@@ -140,7 +151,11 @@ impl<'a> Agent<'a> {
     pub fn run(&mut self) -> Result<()> {
         let log = File::options().create(true).append(true).open(self.log_path())?;
         let scratch = self.node.scratch();
-        let mut command = remote::inside(&self.node.remote().network(), &self.cgroup, "router")?;
+        let mut command = remote::inside(
+            &self.node.remote().network(),
+            &self.cgroup,
+            self.options.program(),
+        )?;
         command
             .arg("agent")
             .arg("--config")
@@ -318,7 +333,7 @@ impl<'a> Agent<'a> {
     ///
     /// It could not be started.
     pub fn router(&self, arguments: &[&str]) -> Result<Output> {
-        let mut command = self.node.remote().command("router")?;
+        let mut command = self.node.remote().command(self.options.program())?;
         command.args(arguments).stdin(Stdio::null());
         command.output().context("running router")
     }

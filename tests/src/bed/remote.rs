@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    ffi::OsStr,
     fs::File,
     io::{BufRead, BufReader, Write},
     net::SocketAddr,
@@ -214,8 +215,8 @@ impl Remote {
     /// # Errors
     ///
     /// The own binary cannot be found.
-    pub fn command(&self, program: &str) -> Result<std::process::Command> {
-        inside(&self.network(), &self.cgroup, program)
+    pub fn command(&self, program: impl AsRef<OsStr>) -> Result<std::process::Command> {
+        inside(&self.network(), &self.cgroup, program.as_ref())
     }
 
     /// Kills the process with all its connections.
@@ -234,7 +235,7 @@ impl Drop for Remote {
 }
 
 /// A command that runs in a namespace and a cgroup; `router` is this binary's own.
-pub(super) fn inside(network: &Path, cgroup: &Path, program: &str) -> Result<std::process::Command> {
+pub(super) fn inside(network: &Path, cgroup: &Path, program: &OsStr) -> Result<std::process::Command> {
     File::open(network).with_context(|| format!("{} is gone", network.display()))?;
     let mut command = std::process::Command::new(std::env::current_exe()?);
     command.arg(process::INSIDE).arg(network).arg(cgroup).arg(program);

@@ -1,6 +1,6 @@
 //! What to try while the demo stays up.
 
-use std::{fmt::Write, fs, os::unix::fs::PermissionsExt};
+use std::{fmt::Write, fs, os::unix::fs::PermissionsExt, path::Path};
 
 use anyhow::Result;
 use tests::bed::{Agent, agent::ADMIN};
@@ -8,7 +8,7 @@ use tests::bed::{Agent, agent::ADMIN};
 use crate::bookinfo::Bookinfo;
 
 /// Writes a script that runs commands in pods, and prints commands that use it.
-pub(crate) fn print(bookinfo: &Bookinfo, agent: &Agent<'_>) -> Result<()> {
+pub(crate) fn print(bookinfo: &Bookinfo, agent: &Agent<'_>, router: &Path) -> Result<()> {
     let config = agent.config();
     let script = config.with_file_name("in");
     fs::write(&script, text(bookinfo)?)?;
@@ -24,13 +24,14 @@ in the pod's cgroup too, by which the kernel knows the caller. Try:
   {run} productpage curl -si http://{reviews}/
   {run} productpage curl -s -H 'Foo: bar' http://{reviews}/
   {run} productpage sh -c 'for i in $(seq 20); do nc -w1 {mongo} {mongo_port} </dev/null; done | sort | uniq -c'
-  {run} node router status --admin {ADMIN}
-  {run} node router explain --admin {ADMIN} --from productpage http://{reviews}/
+  {run} node {router} status --admin {ADMIN}
+  {run} node {router} explain --admin {ADMIN} --from productpage http://{reviews}/
   editor {rules}
 
 Ctrl-C here removes all of it.",
         mongo = mongodb.ip(),
         mongo_port = mongodb.port(),
+        router = router.display(),
         rules = config.join("rules.yaml").display(),
     );
     Ok(())

@@ -8,12 +8,16 @@ mod keep;
 mod scenes;
 mod table;
 
-use std::{path::PathBuf, process::ExitCode, time::Instant};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Instant,
+};
 
 use anyhow::{Context, Result};
 use clap::Parser;
 use tests::{
-    bed::{Agent, scratch},
+    bed::{Agent, AgentOptions, scratch},
     require,
 };
 
@@ -29,6 +33,9 @@ struct Arguments {
     /// Directory of the example.
     #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/bookinfo"))]
     example: PathBuf,
+    /// The `router` program [default: the one inside this program].
+    #[arg(long)]
+    router: Option<PathBuf>,
 }
 
 fn main() -> ExitCode {
@@ -77,7 +84,11 @@ fn show(arguments: &Arguments) -> Result<bool> {
     let bookinfo = Bookinfo::new(&arguments.example)?;
     table.note("starting the agent");
     let files = bookinfo.files();
-    let agent = Agent::start(&bookinfo.node, &files)?;
+    let options = AgentOptions {
+        router: arguments.router.clone(),
+        ..AgentOptions::default()
+    };
+    let agent = Agent::start_with(&bookinfo.node, &files, options)?;
     table.note(&format!(
         "{} pods and the agent are up after {:.1} s",
         bookinfo.pods.len(),
@@ -86,7 +97,8 @@ fn show(arguments: &Arguments) -> Result<bool> {
     scenes::play(&bookinfo, &agent, &mut table)?;
     let well = table.finish(start.elapsed());
     if arguments.keep {
-        keep::print(&bookinfo, &agent)?;
+        let router = arguments.router.as_deref().unwrap_or(Path::new("router"));
+        keep::print(&bookinfo, &agent, router)?;
         // Until the user interrupts.
         loop {
             std::thread::park();
