@@ -36,6 +36,11 @@ pub fn main(themes: &[Theme], needs: &str, missing: fn() -> Option<String>) -> E
     libtest_mimic::run(&arguments, trials.collect()).exit_code()
 }
 
+/// Shows what a test measured, below its name; the outcome follows.
+pub fn note(text: &str) {
+    print!("\n    {text} ");
+}
+
 /// A test, or why it cannot run and whether that is a failure.
 fn trial(theme: &str, &(name, test): &Test, obstacle: Option<(String, bool)>) -> Trial {
     Trial::ignorable_test(format!("{theme}::{name}"), move || match obstacle {

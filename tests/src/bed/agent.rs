@@ -94,7 +94,7 @@ impl<'a> Agent<'a> {
     ///
     /// As [`Agent::start`].
     pub fn start_with(node: &'a Node, files: &[(&str, &str)], options: AgentOptions) -> Result<Self> {
-        fs::create_dir(node.scratch().directory().join("config"))?;
+        fs::create_dir_all(node.scratch().directory().join("config"))?;
         let mut agent = Self {
             node,
             options,

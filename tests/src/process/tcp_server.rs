@@ -76,6 +76,8 @@ pub(super) fn start(name: &str, port: u16) -> Result<Arc<TcpServer>> {
                 let (stream, _) = listener.accept().await?;
                 let server = running.clone();
                 tokio::spawn(async move { serve(&server, stream).await });
+                // Those that are open come first: however fast clients are, descriptors do not run out.
+                tokio::task::yield_now().await;
             }
         });
         if let Err(error) = accepted {

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use tests::{
     bed::remote,
     cluster::{Cluster, RULES, STORE, TCP, split},
-    harness::Test,
+    harness::{Test, note},
     protocol::{Command, Connect},
     require::scaled,
     wait,
@@ -44,11 +44,11 @@ fn change_under_load() -> Result<()> {
     ensure!(after.from("v3") == 200, "{after:?}");
     let seen = remote::connected(load.stop()?)?;
     ensure!(seen.failed() == 0, "{seen:?}");
-    println!(
-        "  {} connects over {} changes, none failed",
+    note(&format!(
+        "{} connects over {} changes, none failed",
         seen.established(),
         changes + 1
-    );
+    ));
     Ok(())
 }
 
@@ -147,10 +147,10 @@ fn http_change_under_load() -> Result<()> {
             seen.failed() == 0 && seen.status(200) == total && total > 0,
             "{seen:?}"
         );
-        println!(
-            "  {total} requests while weights changed, none failed: {:?}",
+        note(&format!(
+            "{total} requests while weights changed, none failed: {:?}",
             seen.pods
-        );
+        ));
     }
     Ok(())
 }

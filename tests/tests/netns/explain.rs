@@ -6,7 +6,7 @@ use serde_json::Value;
 use tests::{
     bed::{Agent, Pod, agent::ADMIN},
     cluster::{Cluster, STORE, TCP, WEB, WEB_HOST, route, rule, split},
-    harness::Test,
+    harness::{Test, note},
     protocol::{Connect, Http, HttpRequest, Reply},
     require::scaled,
 };
@@ -123,7 +123,7 @@ fn agrees_with_proxy() -> Result<()> {
                 .with_context(|| format!("{:?} from {}", requests[reply.request], pod.name()))?;
         }
     }
-    println!("  {} requests agree; by rule: {rules:?}", 2 * each);
+    note(&format!("{} requests agree; by rule: {rules:?}", 2 * each));
     ensure!(rules.len() == 9, "a rule was never met: {rules:?}");
     Ok(())
 }
@@ -225,7 +225,7 @@ fn agrees_with_kernel() -> Result<()> {
             );
         }
     }
-    println!("  {} connections agree", 6 * connects);
+    note(&format!("{} connections agree", 6 * connects));
     ensure!(
         cluster.servers.iter().map(|s| s.seen(TCP)).all(|s| s.is_ok()),
         "a server is gone"

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use tests::{
     bed::Agent,
     cluster::{Cluster, HTTP, STORE, WEB_TCP, limit, split},
-    harness::Test,
+    harness::{Test, note},
     protocol::{Behaviour, Command, Connect},
     require::scaled,
     wait,
@@ -56,7 +56,8 @@ fn never_one_more() -> Result<()> {
         tests::cluster::RULES,
         &(split("store", &[("v1", 50), ("v2", 50)]) + &limit("store", 30)),
     )?;
-    let churn = Connect::to(STORE, scaled(20_000, 64)).threads(32).by_peer();
+    // Each waits for the greeting, so that many are open at a time.
+    let churn = Connect::to(STORE, scaled(20_000, 64)).threads(32);
     let pending = cluster.b.begin(Command::Connect(churn.clone()))?;
     let from_a = cluster.a.connect(churn)?;
     let from_b = pending.connected()?;
@@ -68,12 +69,12 @@ fn never_one_more() -> Result<()> {
             "another error than the refusal: {seen:?}"
         );
     }
-    println!(
-        "  peaks under churn: {} and {} of 30; refused {}",
+    note(&format!(
+        "peaks under churn: {} and {} of 30; refused {}",
         from_a.peak,
         from_b.peak,
         from_a.failed()
-    );
+    ));
     until_active(&agent, "store-limit", 0)
 }
 
@@ -119,7 +120,9 @@ fn proxy_counts_too() -> Result<()> {
     }
     let peak = cluster.servers[0].seen(HTTP)?.peak;
     ensure!(peak <= 3, "{peak} connections were open at the server");
-    println!("  served {served}, refused {refused}, at most {peak} upstream connections");
+    note(&format!(
+        "served {served}, refused {refused}, at most {peak} upstream connections"
+    ));
     // One counter for both paths: plain TCP connections take the places that are left.
     let pending = cluster
         .b

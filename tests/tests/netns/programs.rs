@@ -3,7 +3,10 @@
 use anyhow::{Context, Result, ensure};
 use router_common::abi::PROGRAMS;
 
-use tests::{cluster::Cluster, harness::Test};
+use tests::{
+    cluster::Cluster,
+    harness::{Test, note},
+};
 
 pub(crate) const TESTS: &[Test] = &[("verified_instructions_are_bounded", verified_instructions)];
 
@@ -28,10 +31,10 @@ fn verified_instructions() -> Result<()> {
             .with_context(|| format!("the kernel has no program {id}"))?;
         let verified = program.verified_instruction_count();
         let size = program.size_translated();
-        println!(
-            "  {} {name}: {verified:?} instructions verified, {size:?} bytes translated",
+        note(&format!(
+            "{} {name}: {verified:?} instructions verified, {size:?} bytes translated",
             kernel.trim()
-        );
+        ));
         // Kernels before 5.16 do not tell.
         ensure!(
             verified.is_none_or(|count| count <= BOUND),

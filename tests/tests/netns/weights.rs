@@ -1,11 +1,14 @@
 //! Exact shares of plain TCP connections, in the kernel.
 
-use anyhow::{Result, ensure};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
 use tests::{
     cluster::{Cluster, STORE, TCP, split},
-    harness::Test,
+    harness::{Test, note},
     protocol::Connect,
     require::scaled,
+    wait,
 };
 
 pub(crate) const TESTS: &[Test] = &[
@@ -15,6 +18,8 @@ pub(crate) const TESTS: &[Test] = &[
 
 /// Threads that connect at the same time: turns are taken from one cursor, whoever takes them.
 const THREADS: u32 = 4;
+
+const SOON: Duration = Duration::from_secs(60);
 
 fn shares_are_exact() -> Result<()> {
     // A multiple of every table's length, so that exact means exact.
@@ -36,8 +41,18 @@ fn shares_are_exact() -> Result<()> {
             .a
             .connect(Connect::to(STORE, connects).threads(THREADS).by_peer())?;
         ensure!(seen.failed() == 0, "{weights:?}: {seen:?}");
-        println!("  {connects} connects, weights {weights:?}: {:?}", seen.served);
-        let after = served(&cluster)?;
+        note(&format!(
+            "{connects} connects, weights {weights:?}: {:?}",
+            seen.served
+        ));
+        // What clients reset may still wait to be accepted.
+        let all = || {
+            served(&cluster)
+                .ok()
+                .filter(|now| now.iter().sum::<u64>() == before.iter().sum::<u64>() + connects)
+        };
+        let after = wait::until("the servers to accept", SOON, all)
+            .with_context(|| format!("{before:?} {:?}", served(&cluster)))?;
         for (server, (before, after)) in cluster.servers.iter().zip(before.into_iter().zip(after)) {
             let weight = weights
                 .iter()

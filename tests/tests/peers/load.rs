@@ -1,7 +1,10 @@
 //! h2load, by both versions of HTTP: many connections, many streams, and not one failure.
 
 use anyhow::{Result, ensure};
-use tests::{harness::Test, require::scaled};
+use tests::{
+    harness::{Test, note},
+    require::scaled,
+};
 
 use crate::nginx::{FRONTEND, Site, run};
 
@@ -37,6 +40,6 @@ fn load(version: &[&str]) -> Result<()> {
         .lines()
         .find(|line| line.starts_with("finished in"))
         .unwrap_or_default();
-    println!("  {rate}");
+    note(&format!("{rate}"));
     Ok(())
 }

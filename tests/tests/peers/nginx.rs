@@ -122,7 +122,7 @@ pub(crate) fn large() -> Vec<u8> {
 
 fn nginx_configuration(root: &str) -> String {
     format!(
-        "daemon off;\nmaster_process off;\npid nginx.pid;\nerror_log stderr error;\nevents {{}}\n\
+        "daemon off;\nmaster_process off;\npid nginx.pid;\nerror_log stderr crit;\nevents {{}}\n\
          http {{\n  access_log off;\n  client_max_body_size 0;\n  client_body_temp_path body;\n  \
          proxy_temp_path proxy;\n  fastcgi_temp_path fastcgi;\n  uwsgi_temp_path uwsgi;\n  scgi_temp_path scgi;\n  \
          keepalive_requests 1000000;\n  server {{\n    listen {PORT};\n    root {root};\n    \

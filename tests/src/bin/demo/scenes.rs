@@ -219,14 +219,15 @@ impl Stage<'_> {
         for text in [&changed, rules, &changed, rules, &changed] {
             self.agent.change("rules.yaml", text)?;
         }
+        let during = remote::replies(load.stop()?)?;
+        // Alone, so that nobody else takes turns.
         let after = self
             .page()?
             .http(self.reviews(HttpRequest::get("/reviews/0"), STEP)?)?;
-        let during = remote::replies(load.stop()?)?;
         self.agent.change("rules.yaml", rules)?;
         let total: u64 = during.statuses.values().sum();
         let failed = during.failed() + total - during.status(200);
-        let shifted = after.from("reviews-v1") == STEP / 4 && after.from("reviews-v3") == STEP * 3 / 4;
+        let shifted = after.from("reviews-v1").abs_diff(STEP / 4) <= 1 && after.pods.len() == 2;
         let text = format!(
             "{failed} failed of {total} over 5 changes; then {}",
             counts(&after.pods)
