@@ -31,7 +31,8 @@ pub struct Report {
     pub ops: usize,
     /// Services that were created or switched to another routing.
     pub services: usize,
-    /// True when something waits for a grace period or for connections to end: reconcile again some time.
+    /// True when something waits for a grace period: reconcile again soon. What waits for connections to end is not
+    /// counted, which may take days; every later reconciliation looks after it.
     pub leftovers: bool,
 }
 
@@ -61,7 +62,7 @@ pub fn reconcile(
     Ok(Report {
         ops: plan.ops.len(),
         services,
-        leftovers: state.has_leftovers(),
+        leftovers: state.is_resting(),
     })
 }
 

@@ -230,7 +230,12 @@ impl State {
 
     /// True when something waits for a grace period, or for connections to end.
     pub fn has_leftovers(&self) -> bool {
-        !self.departed.is_empty() || !self.resting.is_empty() || !self.idle.is_empty()
+        self.is_resting() || !self.idle.is_empty()
+    }
+
+    /// True when something waits for a grace period.
+    pub fn is_resting(&self) -> bool {
+        !self.departed.is_empty() || !self.resting.is_empty()
     }
 
     /// Limits that are installed: id and what the limit stands for, when known.
