@@ -21,7 +21,7 @@ use crate::{
     harness::{self, Counts},
     setup::{self, Need, Purpose},
     terminal,
-    vm::{self, KernelName, Payload},
+    vm::{self, Kernel, KernelName, Payload},
     workspace,
 };
 
@@ -125,10 +125,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
             }),
             Tier::Netns => netns(&mut summary, options)?,
             Tier::Peers => peers(&mut summary, options),
-            Tier::Vm => match vm::ensure() {
-                Ok(()) => machines(&mut summary, &options.kernels()?, options),
-                Err(error) => summary.time("vm", || Err(error)),
-            },
+            Tier::Vm => machines(&mut summary, options)?,
         }
     }
     Ok(summary.print())
@@ -177,8 +174,8 @@ fn netns(summary: &mut Summary, options: &Options) -> Result<()> {
         "netns",
         &format!("not on this machine ({obstacle}): in a virtual machine instead"),
     );
-    match vm::ensure() {
-        Ok(()) => machines(summary, std::slice::from_ref(newest), options),
+    match vm::prepare(newest) {
+        Ok(kernel) => boot(summary, &[kernel], options),
         Err(error) => summary.skip(
             "netns",
             "root",
@@ -204,8 +201,23 @@ fn on_host(target: &str, options: &Options) -> Result<Counts> {
     harness::run(Command::new(binary).args(options.arguments()), HOST_LIMIT)
 }
 
-/// The netns tests on each kernel.
-fn machines(summary: &mut Summary, kernels: &[KernelName], options: &Options) {
+/// The netns tests on every kernel that was asked for; one that cannot be had does not keep the others from running.
+fn machines(summary: &mut Summary, options: &Options) -> Result<()> {
+    let mut kernels = Vec::new();
+    for name in options.kernels()? {
+        match vm::prepare(&name) {
+            Ok(kernel) => kernels.push(kernel),
+            Err(error) => summary.time(&format!("vm {name}"), || Err(error)),
+        }
+    }
+    boot(summary, &kernels, options);
+    Ok(())
+}
+
+fn boot(summary: &mut Summary, kernels: &[Kernel], options: &Options) {
+    if kernels.is_empty() {
+        return;
+    }
     let binary = match targets::build("netns", Linkage::Static) {
         Ok(binary) => binary,
         Err(error) => return summary.time("vm", || Err(error)),
@@ -218,6 +230,6 @@ fn machines(summary: &mut Summary, kernels: &[KernelName], options: &Options) {
             arguments: &arguments,
             limit,
         };
-        summary.time(&format!("vm {kernel}"), || vm::run(kernel, &payload));
+        summary.time(&format!("vm {}", kernel.name), || vm::run(kernel, &payload));
     }
 }

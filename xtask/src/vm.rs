@@ -6,13 +6,14 @@
 mod initramfs;
 mod kernel;
 mod machine;
+mod package;
 
 use std::{path::Path, time::Duration};
 
 use anyhow::{Context, Result};
 
-pub(crate) use self::kernel::KernelName;
-use self::{initramfs::Initramfs, kernel::Kernel};
+use self::initramfs::Initramfs;
+pub(crate) use self::kernel::{Kernel, KernelName};
 use crate::{
     harness::Counts,
     setup::{self, Need, Purpose},
@@ -35,21 +36,26 @@ pub(crate) struct Payload<'a> {
     pub(crate) limit: Duration,
 }
 
-/// Installs what the virtual machines need.
-pub(crate) fn ensure() -> Result<()> {
-    setup::ensure(&[Need::Packages(Purpose::Vm)])
-}
-
-/// Boots `name` and runs the payload in it; its output appears under the kernel's name.
+/// Gets what it takes to boot `name`.
 ///
 /// # Errors
 ///
-/// The kernel cannot be had, or the guest ended without handing back an exit code (a panic, a hang).
-pub(crate) fn run(name: &KernelName, payload: &Payload<'_>) -> Result<Counts> {
-    let kernel = Kernel::fetch(name)?;
+/// QEMU is missing and cannot be installed, or the kernel cannot be had.
+pub(crate) fn prepare(name: &KernelName) -> Result<Kernel> {
+    setup::ensure(&[Need::Packages(Purpose::Vm)])?;
+    package::busybox()?;
+    Kernel::fetch(name)
+}
+
+/// Boots `kernel` and runs the payload in it; its output appears under the kernel's name.
+///
+/// # Errors
+///
+/// The guest ended without handing back an exit code (a panic, a hang).
+pub(crate) fn run(kernel: &Kernel, payload: &Payload<'_>) -> Result<Counts> {
     let folder = workspace::target().join("vm");
     let image = folder.join(format!("{}.cpio", kernel.version));
-    guest(&kernel, payload)?
+    guest(kernel, payload)?
         .write(&image)
         .with_context(|| image.display().to_string())?;
     terminal::begin(
@@ -60,7 +66,7 @@ pub(crate) fn run(name: &KernelName, payload: &Payload<'_>) -> Result<Counts> {
             payload.limit.as_secs()
         ),
     );
-    let counts = machine::boot(name, &kernel, &image, payload.limit);
+    let counts = machine::boot(kernel, &image, payload.limit);
     let _ = std::fs::remove_file(&image);
     counts.with_context(|| format!("on Linux {}", kernel.version))
 }
@@ -72,8 +78,7 @@ fn guest(kernel: &Kernel, payload: &Payload<'_>) -> Result<Initramfs> {
         image.folder(folder);
     }
     image.character_device("dev/console", 5, 1);
-    let busybox = workspace::find("busybox").context("busybox-static is not installed")?;
-    image.program("bin/busybox", &busybox)?;
+    image.program("bin/busybox", &package::busybox()?)?;
     image.link("bin/sh", "busybox");
     image.program("bin/payload", payload.binary)?;
     let mut loaded = Vec::new();

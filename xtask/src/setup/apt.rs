@@ -21,8 +21,8 @@ pub(crate) enum Purpose {
     Vm,
 }
 
-/// A program and the package that brings it.
-type Brings = (&'static str, &'static str);
+/// A program and the packages that bring it: Debian's, and Ubuntu's where that is another.
+type Brings = (&'static str, &'static [&'static str]);
 
 impl Purpose {
     fn name(self) -> &'static str {
@@ -43,18 +43,17 @@ impl Purpose {
 
     fn programs(self) -> &'static [Brings] {
         match self {
-            Self::Kernel => &[("bpftool", "bpftool")],
+            Self::Kernel => &[("bpftool", &["bpftool", "linux-tools-generic"])],
             Self::Peers => &[
-                ("curl", "curl"),
-                ("nginx", "nginx-light"),
-                ("h2load", "nghttp2-client"),
+                ("curl", &["curl"]),
+                ("nginx", &["nginx-light"]),
+                ("h2load", &["nghttp2-client"]),
             ],
             Self::Vm => &[
-                ("qemu-system-x86_64", "qemu-system-x86"),
-                ("busybox", "busybox-static"),
-                ("zstd", "zstd"),
-                ("xz", "xz-utils"),
-                ("dpkg-deb", "dpkg"),
+                ("qemu-system-x86_64", &["qemu-system-x86"]),
+                ("zstd", &["zstd"]),
+                ("xz", &["xz-utils"]),
+                ("dpkg-deb", &["dpkg"]),
             ],
         }
     }
@@ -67,7 +66,7 @@ pub(crate) fn provide(purpose: Purpose) -> Result<()> {
         terminal::done(purpose.name(), &"present");
         return Ok(());
     }
-    let list = absent.join(" ");
+    let list = choose(&absent, known).join(" ");
     let want = format!("{} need {list}", purpose.reason());
     if workspace::find("apt-get").is_none() {
         bail!("{want}: this machine has no apt-get; install what brings these programs by its own means");
@@ -88,27 +87,37 @@ pub(crate) fn provide(purpose: Purpose) -> Result<()> {
     Ok(())
 }
 
-fn absent(purpose: Purpose) -> Vec<&'static str> {
+/// Packages whose program is not there, each with its alternatives.
+fn absent(purpose: Purpose) -> Vec<&'static [&'static str]> {
     missing(purpose.programs(), |program| workspace::find(program).is_some())
 }
 
-/// Packages whose program is not there.
-fn missing(programs: &[Brings], present: impl Fn(&str) -> bool) -> Vec<&'static str> {
-    programs
-        .iter()
-        .filter(|(program, _)| !present(program))
-        .map(|(_, package)| *package)
-        .collect()
+fn missing(programs: &[Brings], present: impl Fn(&str) -> bool) -> Vec<&'static [&'static str]> {
+    let missing = programs.iter().filter(|(program, _)| !present(program));
+    missing.map(|(_, packages)| *packages).collect()
+}
+
+/// Of each package's alternatives the first that apt knows; the first of all when it knows none.
+fn choose<'a>(wanted: &[&[&'a str]], known: impl Fn(&str) -> bool) -> Vec<&'a str> {
+    let best = |packages: &&[&'a str]| {
+        packages
+            .iter()
+            .find(|package| known(package))
+            .or(packages.first())
+            .copied()
+    };
+    wanted.iter().filter_map(best).collect()
 }
 
 /// Installs, after fetching the package lists once if a package is unknown or its listed version has gone.
-fn install(packages: &[&str]) -> Result<()> {
-    if packages.iter().all(|package| known(package)) && workspace::run(&mut get("install", packages)).is_ok()
+fn install(wanted: &[&[&str]]) -> Result<()> {
+    let packages = choose(wanted, known);
+    if packages.iter().all(|package| known(package)) && workspace::run(&mut get("install", &packages)).is_ok()
     {
         return Ok(());
     }
     update()?;
-    workspace::run(&mut get("install", packages))
+    workspace::run(&mut get("install", &choose(wanted, known)))
 }
 
 /// Fetches the package lists.
@@ -145,7 +154,17 @@ mod tests {
     #[test]
     fn only_packages_of_absent_programs_are_installed() {
         let programs = Purpose::Peers.programs();
-        assert_eq!(missing(programs, |program| program != "nginx"), ["nginx-light"]);
+        assert_eq!(missing(programs, |program| program != "nginx"), [["nginx-light"]]);
         assert!(missing(programs, |_| true).is_empty());
+    }
+
+    #[test]
+    fn the_package_that_apt_knows_is_chosen() {
+        let wanted: [&[&str]; 2] = [&["bpftool", "linux-tools-generic"], &["curl"]];
+        assert_eq!(choose(&wanted, |_| true), ["bpftool", "curl"]);
+        assert_eq!(
+            choose(&wanted, |package| package.starts_with("linux")),
+            ["linux-tools-generic", "curl"]
+        );
     }
 }

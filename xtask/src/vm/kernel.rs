@@ -1,6 +1,4 @@
-//! Gets stock Debian kernels: resolves a version to a package, downloads and unpacks it under target/vm.
-//!
-//! Nothing is installed on this machine; root is not needed.
+//! Stock Debian kernels: a version becomes a package, the package an image and modules to boot.
 
 use std::{
     fmt, fs,
@@ -11,6 +9,7 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 
+use super::package;
 use crate::{setup::update_package_lists, terminal, workspace};
 
 /// A kernel as the user names it: a version such as `6.12`, or a Debian package.
@@ -60,7 +59,9 @@ impl KernelName {
 }
 
 /// A kernel that is unpacked and ready to boot.
-pub(super) struct Kernel {
+pub(crate) struct Kernel {
+    /// As the user named it.
+    pub(crate) name: KernelName,
     /// As `uname -r` prints it.
     pub(super) version: String,
     /// The bootable image.
@@ -80,17 +81,12 @@ impl Kernel {
         };
         let version = package.trim_start_matches("linux-image-").to_owned();
         let folder = workspace::target().join("vm").join(&version);
-        if folder.exists() {
-            terminal::done("kernel", &format!("{version} present"));
-        } else {
-            terminal::begin("kernel", &format!("apt-get download {package}"));
-            unpack(&package, &folder)?;
-            terminal::done("kernel", &format!("{version} unpacked"));
-        }
-        Self::unpacked(&folder, version)
+        package::unpack(&parts(&package)?, &folder)?;
+        terminal::done("kernel", &format!("{version} present"));
+        Self::unpacked(name, &folder, version)
     }
 
-    fn unpacked(folder: &Path, version: String) -> Result<Self> {
+    fn unpacked(name: &KernelName, folder: &Path, version: String) -> Result<Self> {
         let first = |candidates: [String; 2]| {
             candidates
                 .map(|path| folder.join(path))
@@ -108,6 +104,7 @@ impl Kernel {
         ]);
         let image = image.with_context(|| format!("no kernel image in {}", folder.display()))?;
         Ok(Self {
+            name: name.clone(),
             version,
             image,
             modules,
@@ -169,28 +166,6 @@ fn unknown(name: &KernelName) -> String {
         "apt knows no package of kernel {name} (looked for {}); kernels come from Debian's archive, so this needs a Debian machine or its sources in apt",
         name.packages().join(", ")
     )
-}
-
-/// Downloads into a folder beside `folder`, which appears when it is whole.
-fn unpack(package: &str, folder: &Path) -> Result<()> {
-    let fresh = folder.with_extension("new");
-    if fresh.exists() {
-        fs::remove_dir_all(&fresh).with_context(|| fresh.display().to_string())?;
-    }
-    let debs = fresh.join("debs");
-    fs::create_dir_all(&debs).with_context(|| debs.display().to_string())?;
-    for part in parts(package)? {
-        let mut get = Command::new("apt-get");
-        // The sandbox user of apt may not write below target/.
-        get.current_dir(&debs)
-            .args(["-q", "-o", "APT::Sandbox::User=root", "download", &part]);
-        workspace::run(&mut get)?;
-    }
-    for deb in fs::read_dir(&debs)? {
-        workspace::run(Command::new("dpkg-deb").arg("-x").arg(deb?.path()).arg(&fresh))?;
-    }
-    fs::remove_dir_all(&debs)?;
-    fs::rename(&fresh, folder).with_context(|| folder.display().to_string())
 }
 
 /// Newer kernels are packaged in two parts.

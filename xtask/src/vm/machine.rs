@@ -4,7 +4,7 @@ use std::{path::Path, process::Command, time::Duration};
 
 use anyhow::{Context, Result};
 
-use super::kernel::{Kernel, KernelName};
+use super::kernel::Kernel;
 use crate::{
     harness::{self, Counter, Counts},
     terminal,
@@ -67,14 +67,14 @@ fn quoted(text: &str) -> String {
 }
 
 /// Boots the image; shows the guest's lines as they come; returns what the payload counted.
-pub(super) fn boot(name: &KernelName, kernel: &Kernel, image: &Path, limit: Duration) -> Result<Counts> {
+pub(super) fn boot(kernel: &Kernel, image: &Path, limit: Duration) -> Result<Counts> {
     let mut counter = Counter::default();
     let mut code = None;
     harness::follow(&mut qemu(kernel, image), limit, |line| {
         match line.strip_prefix(EXIT) {
             Some(number) => code = number.parse::<i32>().ok(),
             None => {
-                terminal::guest(name, line);
+                terminal::guest(&kernel.name, line);
                 counter.read(line);
             }
         }
