@@ -95,7 +95,11 @@ fn duplicates(documents: &Documents, findings: &mut Vec<Finding>) {
                 earlier.file(),
                 earlier.line()
             );
-            let hint = "rename one of the two, or remove it";
+            let hint = if position.is_bare_rule() {
+                "documents without a name are called after their file: rename the file, or give them `type` and `name`"
+            } else {
+                "rename one of the two, or remove it"
+            };
             findings.push(position.finding(&codes::DUPLICATE_NAME, "", message, hint));
         }
     }

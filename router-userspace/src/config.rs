@@ -68,7 +68,7 @@ pub fn load(dir: &Path) -> Result<Documents, Vec<Finding>> {
 impl Documents {
     /// Adds the documents of one file's text. `file` is the name that findings give it.
     pub fn add_text(&mut self, file: &str, text: &str) {
-        text::add(self, file, text, &LoadLimits::default());
+        text::add(self, file, text.to_owned(), &LoadLimits::default());
     }
 
     fn append(&mut self, later: Self) {

@@ -114,3 +114,52 @@ fn subsets(services: &[Service], rules: &[Placed<'_, Rule>]) -> (usize, usize) {
     }
     (subsets, entries)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use router_rules::model::{Endpoint, Port, Protocol};
+
+    use super::*;
+
+    fn service(number: u32, endpoints: u32) -> Service {
+        let address = |n: u32| std::net::IpAddr::from(std::net::Ipv4Addr::from_bits(n));
+        let endpoint = |n| Endpoint {
+            address: (address(n), 80).into(),
+            labels: Arc::new(Labels::default()),
+            workload: None,
+        };
+        Service {
+            name: ServiceName::new(&format!("s{number}")),
+            addresses: vec![address(number)],
+            ports: vec![Port {
+                number: 80,
+                name: None,
+                protocol: Protocol::Tcp,
+                endpoints: (0..endpoints).map(|n| endpoint(number * endpoints + n)).collect(),
+            }],
+        }
+    }
+
+    fn names(services: u32, endpoints: u32) -> Vec<String> {
+        let registry = Registry {
+            services: (0..services).map(|n| service(n, endpoints)).collect(),
+            workloads: Vec::new(),
+            identities: Vec::new(),
+        };
+        let mut findings = Vec::new();
+        check(&registry, &[], &[], &mut findings);
+        let name = |f: Finding| f.message.split(['(', ')']).nth_back(1).map(str::to_owned);
+        findings.into_iter().filter_map(name).collect()
+    }
+
+    #[test]
+    fn what_does_not_fit_names_its_limit() {
+        assert_eq!(names(5000, 20), [""; 0]);
+        assert_eq!(names(abi::MAX_SERVICES, 1), [""; 0]);
+        assert_eq!(names(abi::MAX_SERVICES + 1, 1), ["MAX_SERVICES"]);
+        assert_eq!(names(26, 10_082), [""; 0]);
+        assert_eq!(names(27, 10_082), ["MAX_ENDPOINT_STATES", "MAX_ENDPOINTS"]);
+    }
+}

@@ -209,6 +209,12 @@ impl<'c> Compiler<'c> {
                 continue;
             };
             let lower = name.to_ascii_lowercase();
+            if lower == "uri"
+                && matches!(&wanted, TextMatch::Exact(text) | TextMatch::Prefix(text) if text.is_empty())
+            {
+                let hint = "a path begins with `/`; leave `uri` out to match every path";
+                self.report(&codes::INVALID_MATCH, &field, "the path is empty", hint);
+            }
             let pseudo = match lower.as_str() {
                 "uri" => Some(&mut compiled.path),
                 "scheme" => Some(&mut compiled.scheme),

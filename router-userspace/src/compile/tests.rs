@@ -1,6 +1,11 @@
 //! Compiling whole configurations.
 
+use proptest::prelude::*;
+
 use super::*;
+
+const RULES: &str = include_str!("../../../examples/bookinfo/rules.yaml");
+const SERVICES: &str = include_str!("../../../examples/bookinfo/services.yaml");
 
 fn documents(text: &str) -> Documents {
     let mut documents = Documents::default();
@@ -50,4 +55,98 @@ fn every_fault_of_a_document_is_reported_with_its_line() {
             "6 not-supported-yet"
         ]
     );
+}
+
+#[test]
+fn the_order_of_objects_does_not_matter() {
+    let compiled = |text: &str| compile(&documents(text)).unwrap();
+    let forward = compiled(SERVICES);
+    let reversed: Vec<_> = SERVICES.split("---\n").collect();
+    let reversed = compiled(&reversed.into_iter().rev().collect::<Vec<_>>().join("---\n"));
+    assert_eq!(format!("{:?}", forward.model), format!("{:?}", reversed.model));
+    assert_eq!(forward.identities, reversed.identities);
+}
+
+#[test]
+fn an_error_in_the_text_silences_warnings_about_what_may_be_missing() {
+    let rule = "destination: shop\n";
+    assert_eq!(codes_of(rule), ["1 no-services"]);
+    assert_eq!(codes_of(&format!("{rule}---\nfoo: bar\n")), ["3 unknown-kind"]);
+}
+
+#[test]
+fn names_of_bare_rules_that_meet_say_where_they_come_from() {
+    let mut documents = documents("destination: a\n");
+    documents.add_text("f.yml", "destination: b\n");
+    let findings = compile(&documents).unwrap_err();
+    let duplicate = findings.iter().find(|f| f.code == "duplicate-name").unwrap();
+    assert!(duplicate.hint.contains("rename the file"), "{}", duplicate.hint);
+}
+
+/// Pieces of the language and of YAML that are thrown into good text.
+const PIECES: &[&str] = &[
+    "\n",
+    " ",
+    "  ",
+    "- ",
+    "---\n",
+    "...\n",
+    ":",
+    "{",
+    "}",
+    "[",
+    "]",
+    "&a ",
+    "*a",
+    "!t ",
+    "\"",
+    "'",
+    "|\n",
+    "#",
+    "0",
+    "-1",
+    "1e400",
+    ".nan",
+    "null",
+    "~",
+    "true",
+    "\t",
+    "\u{0}",
+    "\u{feff}",
+    "é",
+    "destination: ",
+    "route:\n",
+    "tags: {}\n",
+    "weight: 7\n",
+    "match: {}\n",
+    "httpFault: {delay: {fixedDelay: 1s}}\n",
+    "kind: List\n",
+    "items: []\n",
+    "<<: *a\n",
+];
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    /// Damaged text gives findings with lines that exist, never a panic.
+    #[test]
+    fn damaged_text_never_panics(
+        edits in prop::collection::vec((any::<prop::sample::Index>(), 0_usize..12, prop::sample::select(PIECES)), 1..6),
+    ) {
+        let mut text: Vec<char> = RULES.chars().collect();
+        for (at, removed, piece) in edits {
+            let at = at.index(text.len() + 1);
+            let end = (at + removed).min(text.len());
+            text.splice(at..end, piece.chars());
+        }
+        let text: String = text.into_iter().collect();
+        let lines = text.lines().count() as u32;
+        let findings = match compile(&documents(&text)) {
+            Ok(compiled) => compiled.findings,
+            Err(findings) => findings,
+        };
+        for finding in findings {
+            prop_assert!(finding.place.line <= lines + 1, "{finding} of {lines}");
+        }
+    }
 }

@@ -83,7 +83,7 @@ fn read_named<P: AsRef<Path>>(
                 return documents;
             };
             (bytes_left, files_left) = (bytes, files);
-            text::add(&mut documents, &name, &content, limits);
+            text::add(&mut documents, &name, content, limits);
         }
     }
     if documents.is_empty() && documents.findings.is_empty() {

@@ -16,7 +16,7 @@ use crate::finding::{Code, Finding, Place};
 #[derive(Debug)]
 pub(super) struct Source {
     file: Arc<str>,
-    file_text: Arc<str>,
+    file_text: Arc<String>,
     range: Range<usize>,
     /// Number of the first line of `range` in the file.
     first_line: u32,
@@ -74,9 +74,8 @@ impl Source {
 ///
 /// A line that begins with `---` or `...` ends a document wherever it stands: YAML allows it in no value. So the
 /// split needs no parser.
-pub(super) fn split(file: &str, text: &str) -> Vec<Arc<Source>> {
+pub(super) fn split(file: &str, file_text: &Arc<String>) -> Vec<Arc<Source>> {
     let file: Arc<str> = file.into();
-    let file_text: Arc<str> = text.into();
     let mut sources = Vec::new();
     let mut start = (0, 1);
     let mut add = |start: (usize, u32), end: usize| {
@@ -92,7 +91,7 @@ pub(super) fn split(file: &str, text: &str) -> Vec<Arc<Source>> {
         }
     };
     let (mut offset, mut number) = (0, 1);
-    for line in text.split_inclusive('\n') {
+    for line in file_text.split_inclusive('\n') {
         if is_marker(line, "---") && offset > start.0 {
             add(start, offset);
             start = (offset, number);
@@ -142,6 +141,12 @@ impl Position {
             Some(item) => self.source.line_of(&format!("items[{item}]")),
             None => self.source.content_line().unwrap_or(self.source.first_line),
         }
+    }
+
+    /// True when the object is a rule or policy that was written without a name.
+    pub fn is_bare_rule(&self) -> bool {
+        let object = self.object.as_deref().unwrap_or_default();
+        !self.in_spec && (object.starts_with("route-rule ") || object.starts_with("destination-policy "))
     }
 
     /// The place of a field, given by its path in the object's specification (`route[1].weight`); the empty path is
@@ -359,21 +364,25 @@ impl OutlineBuilder {
 mod tests {
     use super::*;
 
+    fn split(text: &str) -> Vec<Arc<Source>> {
+        super::split("f", &Arc::new(text.to_owned()))
+    }
+
     const FILE: &str = "# head\n---\n# one\na: 1\nspec:\n  route:\n  - tags: {app.kubernetes.io/name: x}\n    \
                         weight: 2\n  -\n    weight: 3\n  http_fault:\n    delay: 1\n...\n--- # empty\n---\nb: |\n  --- no\n";
 
     #[test]
     fn documents_are_split_at_markers() {
-        let lines: Vec<_> = split("f", FILE).iter().map(|s| s.content_line()).collect();
+        let lines: Vec<_> = split(FILE).iter().map(|s| s.content_line()).collect();
         assert_eq!(lines, [Some(4), Some(16)]);
-        assert_eq!(split("f", "").len(), 0);
-        assert_eq!(split("f", "--- {a: b}\n--- {c: d}").len(), 2);
-        assert_eq!(split("f", "---x: b\n").len(), 1);
+        assert_eq!(split("").len(), 0);
+        assert_eq!(split("--- {a: b}\n--- {c: d}").len(), 2);
+        assert_eq!(split("---x: b\n").len(), 1);
     }
 
     #[test]
     fn fields_have_lines() {
-        let source = &split("f", FILE)[0];
+        let source = &split(FILE)[0];
         for (path, line) in [
             ("a", 4),
             ("spec", 5),

@@ -16,10 +16,16 @@ const WORTH_A_THREAD: usize = 1 << 20;
 /// Threads that read one file at most.
 const MAX_THREADS: usize = 8;
 
+/// What some editors put in front of UTF-8 text.
+const BYTE_ORDER_MARK: char = '\u{feff}';
+
 /// Adds every document of `text`.
-pub(super) fn add(documents: &mut Documents, file: &str, text: &str, limits: &LoadLimits) {
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let sources: Vec<_> = (1_usize..).zip(source::split(file, text)).collect();
+pub(super) fn add(documents: &mut Documents, file: &str, mut text: String, limits: &LoadLimits) {
+    if text.starts_with(BYTE_ORDER_MARK) {
+        text.drain(..BYTE_ORDER_MARK.len_utf8());
+    }
+    let text = Arc::new(text);
+    let sources: Vec<_> = (1_usize..).zip(source::split(file, &text)).collect();
     if documents.len() + sources.len() > limits.documents {
         let place = Place {
             file: file.into(),
