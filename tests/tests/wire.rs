@@ -7,6 +7,7 @@
     unreachable_pub,
     reason = "a test binary has no outside; `pub` means: for the other test modules"
 )]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod wire {
     mod bed;

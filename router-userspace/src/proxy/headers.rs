@@ -46,6 +46,7 @@ pub(crate) fn sanitise(parts: &mut request::Parts) -> Result<(), ProxyError> {
         return Err(ProxyError::new(Kind::ConnectNotAllowed, "CONNECT is not offered"));
     }
     check_path(&parts.method, &parts.uri)?;
+    check_coding(&parts.headers)?;
     settle_host(parts)?;
     let upgrade = parts.version == Version::HTTP_11 && wants_upgrade(&parts.headers);
     drop_hop_by_hop(&mut parts.headers, upgrade)?;
@@ -66,6 +67,19 @@ fn check_path(method: &Method, uri: &Uri) -> Result<(), ProxyError> {
         Ok(())
     } else {
         Err(ProxyError::bad_request("the path does not begin with a slash"))
+    }
+}
+
+/// `chunked` is the only transfer coding: another would be stripped while its bytes stayed.
+fn check_coding(headers: &HeaderMap) -> Result<(), ProxyError> {
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    let first = codings
+        .next()
+        .is_none_or(|coding| coding.as_bytes().eq_ignore_ascii_case(b"chunked"));
+    if first && codings.next().is_none() {
+        Ok(())
+    } else {
+        Err(ProxyError::bad_request("the transfer coding is not just chunked"))
     }
 }
 

@@ -107,13 +107,18 @@ fn open_inodes() -> HashSet<String> {
         .collect()
 }
 
+/// Forgets claims whose sockets are closed, and counts those of `policy`. The lock is held while the process is asked
+/// for its sockets, so that no claim is younger than the answer.
+fn count_open(claimed: &mut Vec<Claim>, policy: &str) -> usize {
+    let open = open_inodes();
+    claimed.retain(|claim| open.contains(&claim.inode));
+    claimed.iter().filter(|claim| claim.policy == policy).count()
+}
+
 impl Kernel {
     /// Claimed sockets of a policy that are open now.
     pub fn open(&self, policy: &str) -> usize {
-        let open = open_inodes();
-        let mut claimed = self.claimed.lock().unwrap();
-        claimed.retain(|claim| open.contains(&claim.inode));
-        claimed.iter().filter(|claim| claim.policy == policy).count()
+        count_open(&mut self.claimed.lock().unwrap(), policy)
     }
 }
 
@@ -122,14 +127,9 @@ impl Enforcement for Kernel {
         if self.blind.load(std::sync::atomic::Ordering::Relaxed) {
             return Ok(None);
         }
-        // Listener 127.0.0.N stands for port 80 as the first listener, for 80 + N - 1 in general.
-        let local = SockRef::from(&accepted).local_addr()?;
-        let number = match local.as_socket().map(|a| a.ip()) {
-            Some(IpAddr::V4(ip)) => ip.octets()[3],
-            _ => 1,
-        };
+        SockRef::from(&accepted).peer_addr()?;
         Ok(Some(Origin {
-            destination: SocketAddr::new(ADDRESS, 79 + u16::from(number)),
+            destination: SocketAddr::new(ADDRESS, 80),
             cgroup: 7,
         }))
     }
@@ -139,7 +139,8 @@ impl Enforcement for Kernel {
             return Ok(());
         };
         let inode = inode(&socket);
-        let open = self.open(policy);
+        let mut claimed = self.claimed.lock().unwrap();
+        let open = count_open(&mut claimed, policy);
         if self
             .limits
             .lock()
@@ -155,7 +156,7 @@ impl Enforcement for Kernel {
         let mut peaks = self.peaks.lock().unwrap();
         let peak = peaks.entry(policy.to_owned()).or_default();
         *peak = (*peak).max(open + 1);
-        self.claimed.lock().unwrap().push(Claim {
+        claimed.push(Claim {
             policy: policy.to_owned(),
             inode,
         });
@@ -198,6 +199,20 @@ pub struct Line {
 #[derive(Default)]
 pub struct Log(Mutex<Vec<Line>>);
 
+impl Log {
+    pub fn count(&self) -> usize {
+        self.0.lock().unwrap().len()
+    }
+
+    pub fn last_reason(&self) -> String {
+        self.0
+            .lock()
+            .unwrap()
+            .last()
+            .map_or_else(String::new, |line| line.reason.clone())
+    }
+}
+
 impl AccessSink for Log {
     fn record(&self, r: &AccessRecord<'_>) {
         self.0.lock().unwrap().push(Line {
@@ -237,7 +252,7 @@ impl Bed {
         let log = Arc::new(Log::default());
         let live = Arc::new(Live::new(Snapshot::build(model, 1)));
         let config = ProxyConfig {
-            listen: vec!["127.0.0.1:0".parse().unwrap(), "127.0.0.2:0".parse().unwrap()],
+            listen: vec!["127.0.0.1:0".parse().unwrap()],
             threads,
             limits,
             access: Some(log.clone()),
@@ -255,11 +270,6 @@ impl Bed {
     /// Where the proxy stands for the service's port 80.
     pub fn address(&self) -> SocketAddr {
         self.proxy.addresses()[0]
-    }
-
-    /// Where the proxy stands for port 81.
-    pub fn second_address(&self) -> SocketAddr {
-        self.proxy.addresses()[1]
     }
 
     pub fn publish(&mut self, model: Model) {

@@ -1,1 +1,183 @@
-//! drain
+//! Stopping, and handing over to a successor, without losing a request; clients that never end.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
+    },
+    time::{Duration, Instant},
+};
+
+use http::Response;
+use router_rules::{Snapshot, model::Protocol};
+use router_userspace::{
+    live::Live,
+    proxy::{self, Limits, ProxyConfig},
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::timeout,
+};
+
+use super::{
+    bed::{Bed, service},
+    client::{Http1, Http2, PATIENCE, empty, exchange, fetch, get, read_until},
+    server::{Server, Speaks, text},
+};
+
+async fn slow(wait: Duration) -> Server {
+    Server::http(Speaks::Http1, move |_| async move {
+        tokio::time::sleep(wait).await;
+        Response::new(text("done"))
+    })
+    .await
+}
+
+#[tokio::test]
+async fn requests_in_flight_end_and_ask_for_another_connection() {
+    let server = slow(Duration::from_millis(300)).await;
+    let bed = Bed::start(service(Protocol::Http, &[(server.address, "v1")]));
+    let address = bed.address();
+    let request = tokio::spawn(async move { fetch(address, get("/").body(empty()).unwrap()).await });
+    let mut http2 = Http2::connect(address).await;
+    let stream = tokio::spawn(async move { http2.get("/").await });
+    super::bed::until("both requests upstream", || server.counts.requests() == 2).await;
+    let stopped = bed.proxy.stop(Duration::from_secs(5)).await;
+    assert_eq!(stopped.cut, 0);
+    let answer = request.await.unwrap();
+    assert_eq!(
+        (answer.body.as_str(), answer.header("connection")),
+        ("done", "close")
+    );
+    assert_eq!(stream.await.unwrap().body, "done");
+    assert!(TcpStream::connect(address).await.is_err());
+}
+
+#[tokio::test]
+async fn what_does_not_end_is_cut_at_the_deadline() {
+    let server = slow(PATIENCE * 6).await;
+    let bed = Bed::start(service(Protocol::Http, &[(server.address, "v1")]));
+    let address = bed.address();
+    let request = tokio::spawn(exchange(address, b"GET / HTTP/1.1\r\nhost: a\r\n\r\n"));
+    super::bed::until("the request upstream", || server.counts.requests() == 1).await;
+    let log = bed.log.clone();
+    let begun = Instant::now();
+    assert_eq!(bed.proxy.stop(Duration::from_millis(200)).await.cut, 1);
+    assert!(begun.elapsed() < Duration::from_secs(2));
+    assert_eq!(request.await.unwrap(), "");
+    assert_eq!(log.last_reason(), "draining");
+}
+
+#[tokio::test]
+async fn idle_clients_are_let_go() {
+    let server = Server::named("v1").await;
+    let limits = Limits {
+        drain_idle: Duration::from_millis(100),
+        ..Limits::default()
+    };
+    let bed = Bed::with(service(Protocol::Http, &[(server.address, "v1")]), 2, limits);
+    let mut http1 = Http1::connect(bed.address()).await;
+    let mut http2 = Http2::connect(bed.address()).await;
+    http1.get("/").await;
+    http2.get("/").await;
+    let begun = Instant::now();
+    assert_eq!(bed.proxy.stop(Duration::from_secs(10)).await.cut, 0);
+    assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
+}
+
+#[tokio::test]
+async fn a_successor_takes_over_without_a_lost_request() {
+    let server = Server::named("v1").await;
+    let model = || service(Protocol::Http, &[(server.address, "v1")]);
+    let first = Bed::start(model());
+    let address = first.address();
+    let stop = Arc::new(AtomicBool::new(false));
+    let served = Arc::new(AtomicUsize::new(0));
+    let load: Vec<_> = (0..8)
+        .map(|_| {
+            let (stop, served) = (stop.clone(), served.clone());
+            tokio::spawn(async move {
+                while !stop.load(SeqCst) {
+                    let mut client = Http1::connect(address).await;
+                    loop {
+                        let answer = client.get("/").await;
+                        assert_eq!((answer.status.as_u16(), answer.body.as_str()), (200, "v1"));
+                        served.fetch_add(1, SeqCst);
+                        if answer.header("connection") == "close" || stop.load(SeqCst) {
+                            break;
+                        }
+                    }
+                }
+            })
+        })
+        .collect();
+    let more = |from: usize| {
+        let served = served.clone();
+        async move { super::bed::until("requests", || served.load(SeqCst) > from + 200).await }
+    };
+    more(0).await;
+    let live = Arc::new(Live::new(Snapshot::build(model(), 1)));
+    let config = ProxyConfig {
+        listen: vec![address],
+        threads: 2,
+        limits: Limits::default(),
+        access: None,
+    };
+    let second = proxy::start(config, live, first.kernel.clone(), first.kernel.clone()).unwrap();
+    assert_eq!(first.proxy.stop(PATIENCE).await.cut, 0);
+    more(served.load(SeqCst)).await;
+    assert!(second.stats().totals().requests > 0);
+    stop.store(true, SeqCst);
+    for task in load {
+        task.await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_never_ends_its_head_is_let_go() {
+    let server = Server::named("v1").await;
+    let limits = Limits {
+        head_timeout: Duration::from_millis(150),
+        ..Limits::default()
+    };
+    let bed = Bed::with(service(Protocol::Http, &[(server.address, "v1")]), 1, limits);
+    // The second is slow on its second request; the last sends part of the preface of HTTP/2.
+    for (first, then) in [
+        ("", "GET / HTTP/1.1\r\nx:"),
+        ("GET / HTTP/1.1\r\nhost: a\r\n\r\n", "GET /"),
+        ("", "PRI *"),
+    ] {
+        let mut stream = TcpStream::connect(bed.address()).await.unwrap();
+        if !first.is_empty() {
+            stream.write_all(first.as_bytes()).await.unwrap();
+            read_until(&mut stream, "v1").await;
+        }
+        stream.write_all(then.as_bytes()).await.unwrap();
+        let mut rest = Vec::new();
+        let _ = timeout(PATIENCE, stream.read_to_end(&mut rest))
+            .await
+            .expect("the connection is closed");
+    }
+    let kind = proxy::error::Kind::HeadTimeout;
+    super::bed::until("the counts", || bed.proxy.stats().totals().reason(kind) == 3).await;
+    // An idle one is not slow.
+    let mut client = Http1::connect(bed.address()).await;
+    client.get("/").await;
+    tokio::time::sleep(Duration::from_millis(600)).await;
+    assert_eq!(client.get("/").await.body, "v1");
+}
+
+#[tokio::test]
+async fn large_heads_are_refused() {
+    let server = Server::named("v1").await;
+    let bed = Bed::start(service(Protocol::Http, &[(server.address, "v1")]));
+    let many = "x: 1\r\n".repeat(101);
+    let long = format!("x: {}\r\n", "y".repeat(70_000));
+    for fields in [many, long] {
+        let request = format!("GET / HTTP/1.1\r\nhost: a\r\n{fields}\r\n");
+        let answer = exchange(bed.address(), request.as_bytes()).await;
+        assert!(answer.starts_with("HTTP/1.1 431 "), "{answer}");
+    }
+    assert_eq!(server.counts.connections(), 0);
+}

@@ -141,10 +141,10 @@ impl Server {
                 stream.set_nodelay(true).unwrap();
                 counted.connections.fetch_add(1, SeqCst);
                 let served = serve(stream, counted.clone());
-                let counted = counted.clone();
+                let closing = Closing(counted.clone());
                 tokio::spawn(async move {
                     served.await;
-                    counted.closed.fetch_add(1, SeqCst);
+                    drop(closing);
                 });
             }
         });
@@ -153,6 +153,15 @@ impl Server {
             counts,
             task,
         }
+    }
+}
+
+/// Counts the end of a connection, however it ended.
+struct Closing(Arc<Counts>);
+
+impl Drop for Closing {
+    fn drop(&mut self) {
+        self.0.closed.fetch_add(1, SeqCst);
     }
 }
 

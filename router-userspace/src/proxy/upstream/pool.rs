@@ -114,6 +114,14 @@ impl Slot {
         Some(connection.clone())
     }
 
+    /// Since when its longest idle connection has been idle; none: there is none.
+    fn idle_since(&self) -> Option<Instant> {
+        let http1 = lock(&self.idle).first().map(|(used, _)| *used);
+        let unused = |(used, c): &(Instant, Arc<Http2>)| (c.streams.load(Relaxed) == 0).then_some(*used);
+        let http2 = lock(&self.shared).iter().filter_map(unused).min();
+        http1.into_iter().chain(http2).min()
+    }
+
     /// Takes the connection out that has been idle longest, if there is any.
     fn oldest_idle(&self) -> Option<tokio::task::JoinHandle<()>> {
         let mut idle = lock(&self.idle);
@@ -228,7 +236,11 @@ impl Pool {
             .filter(|slot| slot.target.policy.as_deref() == policy)
             .cloned()
             .collect();
-        let Some(task) = slots.iter().find_map(|slot| slot.oldest_idle()) else {
+        let oldest = slots
+            .iter()
+            .filter_map(|slot| Some((slot.idle_since()?, slot)))
+            .min_by_key(|(since, _)| *since);
+        let Some(task) = oldest.and_then(|(_, slot)| slot.oldest_idle()) else {
             return false;
         };
         timeout(EVICTION_PATIENCE, task).await.is_ok()
