@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use anyhow::Result;
 
 use crate::{
-    bed::{Agent, Manifest, Node, Pod, ServicePort},
+    bed::{Agent, AgentOptions, Manifest, Node, Pod, ServicePort},
     protocol::{Http, HttpRequest},
 };
 
@@ -17,6 +17,9 @@ pub const HTTP: u16 = 8000;
 const STORE_V4: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 96, 0, 10));
 const STORE_V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0xfd77, 0x96, 0, 0, 0, 0, 0, 0x10));
 const WEB_V4: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 96, 0, 20));
+const WEB_V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0xfd77, 0x96, 0, 0, 0, 0, 0, 0x20));
+const BOTH_V4: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 96, 0, 50));
+const BOTH_V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0xfd77, 0x96, 0, 0, 0, 0, 0, 0x50));
 const CLIENTS_V4: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 96, 0, 30));
 
 /// `store` over IPv4: TCP.
@@ -25,6 +28,12 @@ pub const STORE: SocketAddr = SocketAddr::new(STORE_V4, TCP);
 pub const STORE6: SocketAddr = SocketAddr::new(STORE_V6, TCP);
 /// `web`: HTTP.
 pub const WEB: SocketAddr = SocketAddr::new(WEB_V4, 80);
+/// `web6`: the same pods over IPv6.
+pub const WEB6: SocketAddr = SocketAddr::new(WEB_V6, 80);
+/// `both` over IPv4: the pods with both their addresses.
+pub const BOTH4: SocketAddr = SocketAddr::new(BOTH_V4, TCP);
+/// `both` over IPv6.
+pub const BOTH6: SocketAddr = SocketAddr::new(BOTH_V6, TCP);
 /// `web` on its TCP port.
 pub const WEB_TCP: SocketAddr = SocketAddr::new(WEB_V4, TCP);
 /// Host of `web`.
@@ -88,6 +97,8 @@ impl Cluster {
             .service("store", &[STORE_V4], &[tcp], &servers)
             .service("store6", &[STORE_V6], &[tcp], &servers)
             .service("web", &[WEB_V4], &[http, tcp], &servers)
+            .service("web6", &[WEB_V6], &[http], &servers)
+            .service("both", &[BOTH_V4, BOTH_V6], &[tcp], &servers)
             .service("client", &[CLIENTS_V4], &[tcp], &clients)
             .yaml()
     }
@@ -98,10 +109,21 @@ impl Cluster {
     ///
     /// It does not become ready.
     pub fn agent(&self, rules: &str) -> Result<Agent<'_>> {
-        Agent::start(
-            &self.node,
-            &[("registry.yaml", &self.registry()?), (RULES, rules)],
-        )
+        self.agent_with(rules, &[])
+    }
+
+    /// [`Cluster::agent`] with further arguments.
+    ///
+    /// # Errors
+    ///
+    /// It does not become ready.
+    pub fn agent_with(&self, rules: &str, arguments: &[&str]) -> Result<Agent<'_>> {
+        let files = [("registry.yaml", &*self.registry()?), (RULES, rules)];
+        let options = AgentOptions {
+            arguments: arguments.iter().map(|&a| a.into()).collect(),
+            ..AgentOptions::default()
+        };
+        Agent::start_with(&self.node, &files, options)
     }
 
     /// `count` times `GET /` of `web`.

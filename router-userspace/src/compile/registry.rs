@@ -283,10 +283,23 @@ impl<'d> Compiler<'_, 'd> {
     }
 }
 
-/// In the order of addresses, each once: the order of slices says nothing.
+/// In the order of addresses, each instance once: the order of slices says nothing.
+///
+/// An instance with an address of each family is one instance, and reached over IPv4: clients of both families can
+/// connect there, an IPv6 client by the v4-mapped address, while an IPv4 client could not reach the other.
 fn ordered(mut endpoints: Vec<Endpoint>) -> Vec<Endpoint> {
     endpoints.sort_by_key(|endpoint| endpoint.address);
     endpoints.dedup_by_key(|endpoint| endpoint.address);
+    let mut over_v4 = BTreeSet::new();
+    endpoints.retain(|endpoint| match &endpoint.workload {
+        // IPv4 addresses are in front.
+        Some(workload) if endpoint.address.is_ipv4() => {
+            over_v4.insert(workload.clone());
+            true
+        }
+        Some(workload) => !over_v4.contains(workload),
+        None => true,
+    });
     endpoints
 }
 

@@ -43,6 +43,34 @@ fn the_demo_compiles_without_a_finding() {
 }
 
 #[test]
+fn an_instance_with_both_families_is_one_endpoint_that_both_can_reach() {
+    let slice = |family: &str, pods: &[(&str, &str)]| {
+        let mut text = format!(
+            "---\napiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata:\n  name: both-{}\n  \
+             labels: {{kubernetes.io/service-name: both}}\naddressType: {family}\nports: [{{port: 7000}}]\n\
+             endpoints:\n",
+            family.to_lowercase()
+        );
+        for (pod, address) in pods {
+            text += &format!("- addresses: [\"{address}\"]\n  targetRef: {{kind: Pod, name: {pod}}}\n");
+        }
+        text
+    };
+    let pod = |name| format!("---\napiVersion: v1\nkind: Pod\nmetadata: {{name: {name}}}\n");
+    let service = "apiVersion: v1\nkind: Service\nmetadata: {name: both}\nspec:\n  \
+                   clusterIPs: [10.96.0.50, \"fd77:96::50\"]\n  ports: [{port: 7000}]\n";
+    let text = service.to_owned()
+        + &pod("a")
+        + &pod("b")
+        + &slice("IPv6", &[("a", "fd77::1"), ("b", "fd77::2")])
+        + &slice("IPv4", &[("a", "10.77.0.1")]);
+    let compiled = compile(&documents(&text)).unwrap();
+    let endpoints = &compiled.model.services[0].ports[0].endpoints;
+    let addresses: Vec<_> = endpoints.iter().map(|e| e.address.to_string()).collect();
+    assert_eq!(addresses, ["10.77.0.1:7000", "[fd77::2]:7000"]);
+}
+
+#[test]
 fn every_fault_of_a_document_is_reported_with_its_line() {
     let text =
         "destination: a\nprecedance: 1\nroute:\n- tags: {version: 1}\n  wieght: 3\nredirect:\n  uri: /\n";

@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use tests::{
-    cluster::{Cluster, STORE, STORE6, TCP, rule, split},
+    cluster::{BOTH4, BOTH6, Cluster, STORE, STORE6, TCP, rule, split},
     harness::Test,
     protocol::Connect,
 };
 
 pub(crate) const TESTS: &[Test] = &[
+    ("a_service_of_both_families_serves_each", both_families),
     ("ipv4_ipv6_and_v4_mapped_clients_are_routed", families_are_routed),
     ("unknown_destinations_pass_untouched", unknown_destinations_pass),
     (
@@ -39,6 +40,24 @@ fn families_are_routed() -> Result<()> {
         "{:?}",
         agent.service("store6", TCP)
     );
+    Ok(())
+}
+
+fn both_families() -> Result<()> {
+    let cluster = Cluster::new()?;
+    let _agent = cluster.agent(&split("both", &[("v1", 25), ("v2", 75)]))?;
+    let clients = [
+        Connect::to(BOTH4, 40),
+        Connect::to(BOTH6, 40),
+        Connect::to(BOTH4, 40).mapped(),
+    ];
+    for connect in clients {
+        let seen = cluster.a.connect(connect.clone())?;
+        ensure!(
+            seen.from("v1") == 10 && seen.from("v2") == 30,
+            "{connect:?}: {seen:?}"
+        );
+    }
     Ok(())
 }
 

@@ -4,14 +4,15 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use tests::{
-    cluster::{Cluster, HTTP, RULES, WEB, WEB_HOST, route, rule, split},
+    cluster::{Cluster, HTTP, RULES, WEB, WEB_HOST, WEB6, route, rule, split},
     harness::Test,
-    protocol::{Behaviour, HttpRequest},
+    protocol::{Behaviour, Http, HttpRequest},
 };
 
 pub(crate) const TESTS: &[Test] = &[
     ("requests_are_split_by_weight", requests_are_split),
     ("headers_choose_a_version", headers_choose),
+    ("ipv6_requests_pass_the_proxy", ipv6),
     ("callers_labels_choose_a_version", callers_choose),
     ("faults_delay_and_abort", faults),
     ("a_timeout_answers_504", timeout),
@@ -80,6 +81,34 @@ fn headers_choose() -> Result<()> {
         let seen = cluster.a.http(Cluster::send(request.clone(), 10))?;
         ensure!(seen.from(version) == 10, "{request:?}: {seen:?}");
     }
+    Ok(())
+}
+
+fn ipv6() -> Result<()> {
+    let cluster = Cluster::new()?;
+    let condition = "  precedence: 2\n  match:\n    sourceTags: {version: b}\n";
+    let for_b = rule("for-b", "web6", &(condition.to_owned() + &route(&[("v2", 100)])));
+    let agent = cluster.agent(&(for_b + &split("web6", &[("v1", 100)])))?;
+    for (pod, version) in [(&cluster.a, "v1"), (&cluster.b, "v2")] {
+        let http = Http::to(WEB6, "web6.default", HttpRequest::get("/"), 20);
+        let seen = pod.http(http)?;
+        ensure!(
+            seen.from(version) == 20,
+            "{}: {seen:?}\n{}",
+            pod.name(),
+            agent.log_tail()
+        );
+    }
+    let seen = cluster.servers[0].seen(HTTP)?;
+    let request = seen.recent.last().expect("v1 has seen requests");
+    let caller = cluster.a.v6(0).ip().to_string();
+    ensure!(
+        request
+            .headers
+            .iter()
+            .any(|(n, v)| n == "x-forwarded-for" && *v == caller),
+        "{request:?}"
+    );
     Ok(())
 }
 

@@ -6,9 +6,9 @@ use anyhow::{Context, Result, ensure};
 use router_common::abi::PROGRAMS;
 use tests::{
     bed::remote,
-    cluster::{Cluster, RULES, STORE, TCP, WEB, limit, split},
+    cluster::{Cluster, HTTP, RULES, STORE, TCP, WEB, limit, split},
     harness::{Test, note},
-    protocol::{Command, Connect},
+    protocol::{Behaviour, Command, Connect},
     wait,
 };
 
@@ -20,6 +20,11 @@ pub(crate) const TESTS: &[Test] = &[
         "without_the_proxy_http_goes_direct_within_a_second",
         proxy_down_goes_direct,
     ),
+    (
+        "without_the_proxy_http_is_refused_where_asked",
+        proxy_down_refuses,
+    ),
+    ("a_stopping_proxy_finishes_its_requests", stop_is_graceful),
     ("uninstall_leaves_nothing", uninstall_leaves_nothing),
 ];
 
@@ -115,6 +120,77 @@ fn proxy_down_goes_direct() -> Result<()> {
     ensure!(through.status(200) == 20, "{through:?}");
     let now = agent.service("web", WEB.port())?.proxied;
     ensure!(now > again, "not through the proxy again: {again} → {now}");
+    Ok(())
+}
+
+fn proxy_down_refuses() -> Result<()> {
+    let cluster = Cluster::new()?;
+    let rules = split("web", &[("v1", 100)]);
+    let mut agent = cluster.agent_with(&rules, &["--on-proxy-down", "reject"])?;
+    let through = cluster.a.http(Cluster::get(5))?;
+    ensure!(through.from("v1") == 5, "{through:?}");
+    agent.kill()?;
+    let refused = || {
+        // Never to a pod, from the moment of the kill; refused by nobody's listening at first, by name later.
+        let seen = cluster.a.connect_once(WEB).ok()?;
+        Some(seen == Err("ECONNREFUSED".into()))
+    };
+    let end = Instant::now() + 2 * STALE;
+    while Instant::now() < end {
+        ensure!(
+            refused() == Some(true),
+            "not refused: {:?}",
+            cluster.a.connect_once(WEB)
+        );
+    }
+    agent.run()?;
+    ensure!(agent.verdict("proxy-down")? > 0, "{:?}", agent.status());
+    let again = cluster.a.http(Cluster::get(5))?;
+    ensure!(again.from("v1") == 5, "{again:?}");
+    Ok(())
+}
+
+/// Age of the heartbeat beyond which the proxy is down.
+const STALE: Duration = Duration::from_secs(1);
+
+fn stop_is_graceful() -> Result<()> {
+    let cluster = Cluster::new()?;
+    let mut agent = cluster.agent(&split("web", &[("v1", 100)]))?;
+    let slow = Behaviour {
+        delay_ms: 50,
+        ..Behaviour::default()
+    };
+    cluster.servers[0].behave(HTTP, slow)?;
+    let kept = cluster
+        .a
+        .begin(Command::Http(Cluster::get(u64::MAX).connections(4)))?;
+    let fresh = cluster.b.begin(Command::Http(
+        Cluster::get(u64::MAX).connections(4).no_keep_alive(),
+    ))?;
+    for _ in 0..2 {
+        let served = cluster.servers[0].seen(HTTP)?.requests;
+        wait::until("requests to flow", SOON, || {
+            cluster.servers[0]
+                .seen(HTTP)
+                .ok()
+                .filter(|seen| seen.requests > served + 50)
+        })?;
+        agent.terminate()?;
+        agent.run()?;
+    }
+    for load in [kept, fresh] {
+        let seen = remote::replies(load.stop()?)?;
+        note(&format!(
+            "{} requests over two restarts: {:?}",
+            seen.status(200),
+            seen.errors
+        ));
+        ensure!(
+            seen.failed() == 0 && seen.statuses.len() == 1,
+            "{seen:?}\n{}",
+            agent.log_tail()
+        );
+    }
     Ok(())
 }
 

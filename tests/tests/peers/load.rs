@@ -40,6 +40,6 @@ fn load(version: &[&str]) -> Result<()> {
         .lines()
         .find(|line| line.starts_with("finished in"))
         .unwrap_or_default();
-    note(&format!("{rate}"));
+    note(rate);
     Ok(())
 }

@@ -23,14 +23,12 @@ in the pod's cgroup too, by which the kernel knows the caller. Try:
 
   {run} productpage curl -si http://{reviews}/
   {run} productpage curl -s -H 'Foo: bar' http://{reviews}/
-  {run} productpage sh -c 'for i in $(seq 20); do nc -w1 {mongo} {mongo_port} </dev/null; done | sort | uniq -c'
+  {run} productpage sh -c 'for i in $(seq 20); do curl -s telnet://{mongodb} </dev/null; done | sort | uniq -c'
   {run} node {router} status --admin {ADMIN}
   {run} node {router} explain --admin {ADMIN} --from productpage http://{reviews}/
   editor {rules}
 
 Ctrl-C here removes all of it.",
-        mongo = mongodb.ip(),
-        mongo_port = mongodb.port(),
         router = router.display(),
         rules = config.join("rules.yaml").display(),
     );
