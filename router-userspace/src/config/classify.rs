@@ -31,6 +31,16 @@ const POLICY_FIELDS: [&str; 6] = [
     "policy",
 ];
 
+/// Fields that only a bare rule has at the top, so that one without a destination is told what it lacks.
+const RULE_FIELDS: [&str; 6] = [
+    "route",
+    "match",
+    "precedence",
+    "httpReqTimeout",
+    "httpReqRetries",
+    "httpFault",
+];
+
 /// Adds the objects of one document, the `number`-th of its file.
 pub(super) fn add(documents: &mut Documents, source: Arc<Source>, number: usize) {
     let mut reader = Reader {
@@ -90,7 +100,7 @@ impl Reader<'_> {
                 let kind = kind.to_owned();
                 self.enveloped(tree, &kind);
             }
-            _ if tree.get("destination").is_some() => self.bare(tree),
+            _ if is_bare(&tree) => self.bare(tree),
             _ => self.report(
                 &codes::UNKNOWN_KIND,
                 "",
@@ -139,13 +149,18 @@ impl Reader<'_> {
 
     /// The items of a `List`, or of a `PodList` and the like, whose items do not repeat their kind.
     fn list(&mut self, tree: &mut Value, group: &str, of: &str) {
-        let Some(Value::Array(items)) = tree.get_mut("items").map(Value::take) else {
-            return self.report(
-                &codes::WRONG_TYPE,
-                "items",
-                "the items of a list are not a list",
-                "",
-            );
+        let items = match tree.get_mut("items").map(Value::take) {
+            Some(Value::Array(items)) => items,
+            // An empty list of the API's own types.
+            Some(Value::Null) => return,
+            _ => {
+                return self.report(
+                    &codes::WRONG_TYPE,
+                    "items",
+                    "the items of a list are not a list",
+                    "",
+                );
+            }
         };
         if self.position.item.is_some() {
             return self.report(
@@ -391,6 +406,11 @@ macro_rules! has_metadata {
 }
 
 has_metadata!(Service, EndpointSlice, Pod);
+
+fn is_bare(tree: &Value) -> bool {
+    let has = |field: &&str| tree.get(field).is_some();
+    has(&"destination") || RULE_FIELDS.iter().any(has) || POLICY_FIELDS.iter().any(has)
+}
 
 /// A DNS-1123 name: labels of lower-case letters, digits and inner hyphens, joined by dots.
 fn is_name(name: &str) -> bool {

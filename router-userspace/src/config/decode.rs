@@ -182,7 +182,8 @@ fn wrong_type(message: &str) -> (String, String) {
     };
     let expected = match expected {
         "a string" => "text",
-        "i32" | "i64" | "u16" => "a whole number",
+        "i32" | "i64" => "a whole number",
+        "u16" => "a whole number up to 65535",
         "f64" => "a number",
         "a boolean" => "true or false",
         _ if expected.starts_with("struct ") || expected == "a map" => "a mapping",

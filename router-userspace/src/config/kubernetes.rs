@@ -83,7 +83,7 @@ pub struct ServicePort {
 
 /// A container's port by number or name.
 #[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "a port is wanted, by number or by name")]
 pub enum PortReference {
     /// By number.
     Number(u16),
