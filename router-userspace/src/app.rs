@@ -169,7 +169,9 @@ impl Agent {
         let directory = settings.config.clone();
         let mut control = Control::new(Parts {
             config: settings.config.clone(),
-            read: Box::new(move || compile::compile(&config::read([&directory], &LoadLimits::default()))),
+            read: Box::new(move || {
+                compile::compile(&config::read_directory(&directory, &LoadLimits::default()))
+            }),
             live: live.clone(),
             callers: callers.clone(),
             kernel: Box::new(half),

@@ -14,7 +14,7 @@ mod yaml;
 
 use std::{path::Path, sync::Arc};
 
-pub use files::{LoadLimits, read};
+pub use files::{LoadLimits, read, read_directory};
 pub use source::Position;
 pub use yaml::to_yaml;
 

@@ -102,6 +102,13 @@ pub struct Control {
     schedule: Schedule,
     /// Of the files that were read last, whatever became of them.
     seen: Option<u64>,
+    in_force: Option<InForce>,
+}
+
+/// What was published last: to come back to it, nothing has to be done.
+struct InForce {
+    fingerprint: Option<u64>,
+    warnings: Vec<Finding>,
 }
 
 impl Control {
@@ -111,6 +118,7 @@ impl Control {
             parts,
             schedule: Schedule::new(clock::now()),
             seen: None,
+            in_force: None,
         }
     }
 
@@ -151,12 +159,24 @@ impl Control {
             return false;
         }
         self.seen = fingerprint;
+        if fingerprint.is_some()
+            && let Some(in_force) = self.in_force.as_ref().filter(|f| f.fingerprint == fingerprint)
+        {
+            info!("configuration is again what is in force");
+            self.report(in_force.warnings.clone(), ReloadOutcome::unchanged);
+            return false;
+        }
         let started = clock::now();
         match self.compile() {
             Ok((snapshot, findings)) => {
                 self.parts.live.publish(Arc::new(snapshot));
                 self.count_cgroups();
-                self.accepted(findings, clock::now().duration_since(started));
+                self.accepted(&findings, clock::now().duration_since(started));
+                self.report(findings.clone(), ReloadOutcome::accepted);
+                self.in_force = Some(InForce {
+                    fingerprint,
+                    warnings: findings,
+                });
                 true
             }
             Err(findings) => {
@@ -236,7 +256,7 @@ impl Control {
         self.parts.callers.scanned().iter().filter_map(class).collect()
     }
 
-    fn accepted(&self, findings: Vec<Finding>, took: Duration) {
+    fn accepted(&self, findings: &[Finding], took: Duration) {
         let snapshot = self.parts.live.load();
         info!(
             generation = snapshot.generation(),
@@ -246,7 +266,6 @@ impl Control {
             ?took,
             "configuration in force"
         );
-        self.report(findings, ReloadOutcome::accepted);
     }
 
     fn rejected(&self, findings: Vec<Finding>) {

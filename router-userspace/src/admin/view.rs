@@ -3,6 +3,7 @@
 use std::{path::PathBuf, sync::Arc};
 
 use router_rules::Snapshot;
+use serde_json::Value;
 
 use super::dump::{
     ConfigStatus, HookStatus, LimitStatus, MapDump, Problem, ServiceStatus, Status, VerdictCount,
@@ -154,15 +155,17 @@ fn problem(finding: &Finding) -> Problem {
 }
 
 fn map_dump(map: MapContents) -> MapDump {
-    let fields =
-        |fields: Vec<(&'static str, String)>| fields.into_iter().map(|(k, v)| (k.to_owned(), v)).collect();
+    let value = |text: String| text.parse::<u64>().map_or(Value::String(text), Value::from);
+    let fields = |fields: Vec<(&'static str, String)>| {
+        let named = fields
+            .into_iter()
+            .map(|(name, text)| (name.to_owned(), value(text)));
+        named.collect()
+    };
+    let entries = map.entries.into_iter().map(|e| (e.key, fields(e.fields)));
     MapDump {
         map: map.map.to_owned(),
         capacity: map.capacity,
-        entries: map
-            .entries
-            .into_iter()
-            .map(|e| (e.key, fields(e.fields)))
-            .collect(),
+        entries: entries.collect(),
     }
 }

@@ -94,20 +94,15 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
 }
 
 fn settings(args: Args) -> anyhow::Result<Settings> {
-    let mount = registry::cgroup2_mount().map_err(|error| {
-        hinted(
-            error,
-            "mount it: mount -t cgroup2 cgroup2 /sys/fs/cgroup (or boot with cgroup v2)",
-        )
-    })?;
+    let (cgroup, cgroup_mount) = cgroups(args.cgroup)?;
     let config = args
         .config
         .canonicalize()
         .with_context(|| format!("--config {}", args.config.display()))?;
     Ok(Settings {
         config,
-        cgroup: args.cgroup.unwrap_or_else(|| mount.clone()),
-        cgroup_mount: mount,
+        cgroup,
+        cgroup_mount,
         pin_dir: args.pins.pin_dir,
         admin: args.admin,
         proxy_v4: args.proxy.proxy_address,
@@ -118,4 +113,18 @@ fn settings(args: Args) -> anyhow::Result<Settings> {
         log_format: args.log_format,
         access_log: args.access_log,
     })
+}
+
+/// The cgroup that is routed, and where cgroup v2 is mounted.
+fn cgroups(asked: Option<PathBuf>) -> anyhow::Result<(PathBuf, PathBuf)> {
+    match (asked, registry::cgroup2_mount()) {
+        (Some(cgroup), Ok(mount)) => Ok((cgroup, mount)),
+        // A mount that `/proc/mounts` does not show is as good: paths count from the cgroup then.
+        (Some(cgroup), Err(_)) => Ok((cgroup.clone(), cgroup)),
+        (None, Ok(mount)) => Ok((mount.clone(), mount)),
+        (None, Err(error)) => Err(hinted(
+            error,
+            "mount it: mount -t cgroup2 cgroup2 /sys/fs/cgroup (or boot with cgroup v2)",
+        )),
+    }
 }

@@ -1,6 +1,7 @@
 //! `router dump`: what the kernel holds, or the compiled configuration, as the agent has it.
 
 use clap::ValueEnum;
+use serde_json::Value;
 
 use super::{
     client::Admin,
@@ -62,9 +63,10 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
 fn render(map: &MapDump, paint: Paint) -> String {
     let mut table = Table::new(["KEY", "VALUE"]);
     for (key, fields) in &map.entries {
+        let shown = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
         let fields: Vec<_> = fields
             .iter()
-            .map(|(name, value)| format!("{name}={value}"))
+            .map(|(name, value)| format!("{name}={}", shown(value)))
             .collect();
         table.row([key.clone(), fields.join(" ")]);
     }

@@ -38,8 +38,8 @@ pub fn read<P: AsRef<Path>>(paths: impl IntoIterator<Item = P>, limits: &LoadLim
     read_named(paths, limits, |_, file| file)
 }
 
-/// Reads one configuration directory and names files relative to it.
-pub(super) fn read_directory(directory: &Path, limits: &LoadLimits) -> Documents {
+/// Reads one configuration directory and names files relative to it. Problems are in the documents' findings.
+pub fn read_directory(directory: &Path, limits: &LoadLimits) -> Documents {
     read_named([directory], limits, |root, file| {
         file.strip_prefix(root).unwrap_or(file)
     })

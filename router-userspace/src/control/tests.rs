@@ -170,6 +170,17 @@ fn unchanged_files_are_not_read_again() {
 }
 
 #[test]
+fn taking_a_mistake_back_makes_no_new_generation() {
+    let mut bed = bed([Ok(compiled(1)), Err(broken())], 0);
+    bed.change("one");
+    bed.change("broken");
+    bed.change("one");
+    assert_eq!(bed.live.load().generation(), 1);
+    assert!(bed.live.last_reload().unwrap().accepted());
+    assert_eq!(bed.reconciled.try_iter().collect::<Vec<_>>(), [1]);
+}
+
+#[test]
 fn a_broken_first_configuration_leaves_the_kernel_alone() {
     let mut bed = bed([Err(broken()), Ok(compiled(1))], 0);
     bed.change("broken");

@@ -1,8 +1,8 @@
 //! The answers of `/status` and `/maps`. They know nothing of how they are found.
 
-use std::collections::BTreeMap;
-
+use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::LimitDump;
 
@@ -136,6 +136,6 @@ pub struct MapDump {
     pub map: String,
     /// Entries that fit.
     pub capacity: u32,
-    /// Entries in use, with their fields.
-    pub entries: BTreeMap<String, BTreeMap<String, String>>,
+    /// Entries in use in the order of their keys, with their fields: numbers or text.
+    pub entries: IndexMap<String, IndexMap<String, Value>>,
 }
