@@ -7,6 +7,7 @@
 use router_common::route::{RouteWord, TABLE_HEADER};
 
 use super::{
+    UpstreamIds,
     desired::Desired,
     plan::{CapacityError, MapOp, Plan, Switch, plan},
     state::{Area, Counted, Departed, PlacedSubset, PlacedTable, State},
@@ -46,8 +47,27 @@ pub fn reconcile(
     desired: &Desired,
     store: &mut impl MapStore,
 ) -> Result<Report, ReconcileError> {
+    reconcile_around(state, desired, store, |_| {})
+}
+
+/// As [`reconcile`], and gives `counted` the ids in between: when every limit and endpoint that is desired has its id
+/// in the maps, and before any connection is routed otherwise than before. What the proxy follows changes there: it then never
+/// opens a connection that nobody counts, nor is it sent one that it does not know. It is not called on an error
+/// before.
+///
+/// # Errors
+///
+/// See [`ReconcileError`].
+pub fn reconcile_around(
+    state: &mut State,
+    desired: &Desired,
+    store: &mut impl MapStore,
+    counted: impl FnOnce(UpstreamIds),
+) -> Result<Report, ReconcileError> {
     let plan = plan_with_room(state, desired, store)?;
-    let applied = apply(state, &plan, store);
+    let applied = apply(state, &plan, store, |state| {
+        counted(state.upstream_ids_towards(desired))
+    });
     state.abandon();
     if applied.is_ok() {
         for switch in plan.described {
@@ -95,9 +115,20 @@ fn rest(state: &mut State, store: &mut impl MapStore) -> Result<(), StoreError> 
 }
 
 /// Carries out a plan; returns how many services were switched.
-fn apply(state: &mut State, plan: &Plan, store: &mut impl MapStore) -> Result<usize, StoreError> {
+fn apply(
+    state: &mut State,
+    plan: &Plan,
+    store: &mut impl MapStore,
+    counted: impl FnOnce(&State),
+) -> Result<usize, StoreError> {
+    let gives_id = |op: &MapOp| matches!(op, MapOp::WriteLimit { .. } | MapOp::WriteEndpointState { .. });
+    let (ids, routes) = plan.ops.split_at(plan.ops.partition_point(gives_id));
+    for op in ids {
+        apply_one(state, op, store)?;
+    }
+    counted(state);
     let mut services = 0;
-    for op in &plan.ops {
+    for op in routes {
         apply_one(state, op, store)?;
         services += usize::from(matches!(op, MapOp::CreateService(_) | MapOp::Publish(_)));
     }

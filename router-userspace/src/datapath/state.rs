@@ -247,12 +247,19 @@ impl State {
 
     /// Ids by policy and by endpoint, for whoever opens connections that are to be counted.
     pub fn upstream_ids(&self) -> UpstreamIds {
-        let limits = self
-            .limits()
-            .filter_map(|(id, limit)| Some((limit?.policy.clone(), id)));
+        self.ids_of(self.limits.iter())
+    }
+
+    /// As [`State::upstream_ids`], with what `desired` has beyond that, as far as it has ids already.
+    pub(super) fn upstream_ids_towards(&self, desired: &Desired) -> UpstreamIds {
+        self.ids_of(self.limits.iter().chain(&desired.limits))
+    }
+
+    fn ids_of<'l>(&self, limits: impl Iterator<Item = (&'l u64, &'l Limit)>) -> UpstreamIds {
+        let id = |(name, limit): (&u64, &Limit)| Some((limit.policy.clone(), self.limit_ids.in_use(name)?));
         let endpoints = self.endpoint_ids.iter();
         UpstreamIds {
-            limits: limits.collect(),
+            limits: limits.filter_map(id).collect(),
             endpoints: endpoints.map(|(&key, id)| (key.into(), id)).collect(),
         }
     }

@@ -340,3 +340,34 @@ fn what_others_write_is_put_right() {
     );
     assert_eq!(node.apply(&world), Report::default());
 }
+
+#[test]
+fn limits_have_their_ids_when_the_proxy_is_told() {
+    let mut world = two_versions();
+    let mut node = Node::new(&world);
+    world.policies = limited(3);
+    let mut told = None;
+    let desired = world.desired();
+    let report = reconcile_around(&mut node.state, &desired, &mut node.maps, |ids| told = Some(ids)).unwrap();
+    let told = told.unwrap();
+    let id = *told.limits.values().next().unwrap();
+    assert_eq!(
+        (report.services, told.limits.len(), node.maps.limit(id).max),
+        (1, 1, 3)
+    );
+    assert_eq!(told.endpoints.len(), desired.endpoints.len());
+}
+
+#[test]
+fn nobody_is_told_of_what_does_not_fit() {
+    let capacity = Capacity {
+        services: 1,
+        ..CAPACITY
+    };
+    let (mut state, mut maps) = (State::new(capacity), FakeMaps::new(capacity));
+    let desired = two_versions().desired();
+    let result = reconcile_around(&mut state, &desired, &mut maps, |_| {
+        unreachable!("it does not fit")
+    });
+    assert!(matches!(result, Err(ReconcileError::Capacity(_))));
+}
