@@ -293,6 +293,7 @@ pub async fn until(what: &str, holds: impl Fn() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(10);
     while !holds() {
         assert!(Instant::now() < deadline, "timed out waiting for {what}");
+        // waits: until the next look at the condition.
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
 }

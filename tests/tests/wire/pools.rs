@@ -40,6 +40,7 @@ fn start(model: Model, limit: u32) -> Bed {
 
 async fn slow(wait: Duration) -> Server {
     Server::http(Speaks::Http1, move |_| async move {
+        // waits: the server is slow on purpose.
         tokio::time::sleep(wait).await;
         Response::new(text("slow"))
     })
@@ -209,6 +210,7 @@ async fn an_idle_connection_makes_room_for_another_endpoint() {
 #[tokio::test]
 async fn a_limit_of_one_http2_connection_carries_many_streams() {
     let server = Server::http(Speaks::Http2, |_| async {
+        // waits: the server is slow on purpose, so that streams overlap.
         tokio::time::sleep(Duration::from_millis(50)).await;
         Response::new(text("h2"))
     })

@@ -84,6 +84,7 @@ async fn a_response_that_does_not_end_in_time_is_cut() {
             .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n12345")
             .await
             .unwrap();
+        // waits: the server never finishes.
         tokio::time::sleep(PATIENCE).await;
     })
     .await;
@@ -292,6 +293,7 @@ async fn nonsense_from_an_endpoint_is_a_bad_gateway() {
 #[tokio::test]
 async fn grpc_clients_get_a_timeout_in_their_own_way() {
     let server = Server::http(Speaks::Http2, |_| async {
+        // waits: the server never answers.
         tokio::time::sleep(PATIENCE).await;
         Response::new(text(""))
     })

@@ -294,6 +294,7 @@ async fn round_robin_takes_turns_and_random_takes_all() {
 async fn least_conn_avoids_a_stuck_endpoint() {
     let stuck = Server::raw(|stream: TcpStream, _| async move {
         let held = stream;
+        // waits: the server never answers.
         tokio::time::sleep(PATIENCE + Duration::from_secs(60)).await;
         drop(held);
     })
