@@ -2,7 +2,7 @@
 //!
 //! [`start`] opens the listeners and the worker threads. A connection is accepted by one worker and stays with it
 //! ([`listener`] → [`connection`] → `downstream` or `tcp`). A request is one plain function (`pipeline`): sanitise →
-//! snapshot → [`decide`] → fault → pick → forward → stream. Upstream connections come from `upstream`, whose pools
+//! snapshot → [`mod@decide`] → fault → pick → forward → stream. Upstream connections come from `upstream`, whose pools
 //! belong to a worker; only destinations with a connection limit share one pool, so that no worker starves another.
 //! Errors are [`error::ProxyError`]s, which carry their side, and `respond` alone turns them into responses.
 //!

@@ -1,7 +1,7 @@
 //! A node with its pods, as a test sees it.
 //!
 //! [`Node::new`](node::Node::new) makes a network namespace that forwards, and a scratch cgroup that stands for the
-//! root of the cgroup tree; [`Node::pod`](node::Node::pod) adds pods; [`Agent`](agent::Agent) runs `router agent` on
+//! root of the cgroup tree; [`Node::pod`](node::Node::pod) adds pods; [`Agent`] runs `router agent` on
 //! the node. Dropping them removes everything, and what a killed run left behind goes when the next one starts.
 
 pub mod agent;
