@@ -26,6 +26,9 @@ use crate::enforce::Origin;
 /// The client's connection preface of HTTP/2 with prior knowledge.
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
+/// Name of the protocol in access records.
+const HTTP2: &str = "HTTP/2";
+
 /// How often an incomplete preface is looked at again.
 const PREFACE_RETRY: Duration = Duration::from_millis(5);
 
@@ -59,6 +62,11 @@ impl Session {
             cgroup: origin.cgroup,
             caller: OnceLock::new(),
         }
+    }
+
+    /// True when the client speaks HTTP/2.
+    pub(crate) fn is_http2(&self) -> bool {
+        self.protocol == HTTP2
     }
 
     /// The caller's workload. A pod's first connection may be quicker than the registry, so an unknown caller is
@@ -151,7 +159,7 @@ async fn route(
         return tcp::serve(&session, stream).await;
     }
     let http2 = is_http2(&stream, worker.limits().head_timeout).await?;
-    let protocol = if http2 { "HTTP/2" } else { "HTTP/1.1" };
+    let protocol = if http2 { HTTP2 } else { "HTTP/1.1" };
     let session = Arc::new(Session::new(worker.clone(), client, origin, protocol));
     if http2 {
         downstream::serve_http2(session, stream, draining).await;

@@ -210,6 +210,7 @@ async fn send(
         match error.take_message() {
             // The endpoint closed an idle connection before anything of the request was sent: that is no attempt.
             Some(unsent) if lease.is_reused() && fresh == Fresh::No => {
+                lease.retire();
                 request = unsent;
                 fresh = Fresh::Yes;
             }

@@ -33,6 +33,9 @@ pub struct Limits {
     pub http1_buffer: usize,
     /// Bytes of each direction's buffer of a TCP connection or tunnel.
     pub tunnel_buffer: usize,
+    /// Silence after which the other side of a connection is probed, and the interval of the probes; after the usual
+    /// number of probes without an answer (9) the connection is dead.
+    pub keepalive: Duration,
     /// Time for an upstream connection. Two repeated SYNs (after 1 s and 3 s) fit, and so does another attempt within
     /// the default timeout of a request. Envoy: 5 s; Istio: 10 s.
     pub connect_timeout: Duration,
@@ -68,6 +71,7 @@ impl Default for Limits {
             connection_window: 1024 * 1024,
             http1_buffer: 128 * 1024,
             tunnel_buffer: 32 * 1024,
+            keepalive: Duration::from_secs(60),
             connect_timeout: Duration::from_secs(5),
             idle_per_endpoint: 64,
             upstream_idle: Duration::from_secs(30),

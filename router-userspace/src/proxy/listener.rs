@@ -15,7 +15,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::{net::TcpListener, net::TcpStream, sync::Semaphore, time::sleep};
 use tokio_util::task::TaskTracker;
 
-use super::{connection, drain::Draining, worker::Worker};
+use super::{connection, drain::Draining, limits::Limits, upstream::keepalive, worker::Worker};
 
 /// Pause after `accept` failed, for want of file descriptors most likely.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
@@ -24,24 +24,24 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 pub(crate) fn bind(
     addresses: &[SocketAddr],
     workers: usize,
-    backlog: i32,
+    limits: &Limits,
 ) -> io::Result<(Vec<SocketAddr>, Vec<Vec<StdListener>>)> {
     let mut bound = Vec::with_capacity(addresses.len());
     let mut listeners: Vec<Vec<StdListener>> = Vec::new();
     listeners.resize_with(workers, Vec::new);
     for &address in addresses {
-        let first = listen(address, backlog)?;
+        let first = listen(address, limits)?;
         let address = first.local_addr()?;
         bound.push(address);
         listeners[0].push(first);
         for others in &mut listeners[1..] {
-            others.push(listen(address, backlog)?);
+            others.push(listen(address, limits)?);
         }
     }
     Ok((bound, listeners))
 }
 
-fn listen(address: SocketAddr, backlog: i32) -> io::Result<StdListener> {
+fn listen(address: SocketAddr, limits: &Limits) -> io::Result<StdListener> {
     let named =
         |error: io::Error| io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"));
     let open = || {
@@ -55,10 +55,11 @@ fn listen(address: SocketAddr, backlog: i32) -> io::Result<StdListener> {
         }
         socket.set_reuse_address(true)?;
         socket.set_reuse_port(true)?;
-        // Accepted sockets inherit it.
+        // Accepted sockets inherit both.
         socket.set_tcp_nodelay(true)?;
+        socket.set_tcp_keepalive(&keepalive(limits.keepalive))?;
         socket.bind(&address.into())?;
-        socket.listen(backlog)?;
+        socket.listen(limits.backlog)?;
         Ok(socket.into())
     };
     open().map_err(named)

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use http::{Request, Response, StatusCode, header::CONNECTION, request};
+use http::{HeaderValue, Request, Response, StatusCode, header::CONNECTION, request};
 use http_body::Body as _;
 use hyper::{body::Incoming, upgrade::OnUpgrade};
 use router_rules::{action::Fault, matcher};
@@ -14,7 +14,7 @@ use super::{
     body::{Metered, Replay, RequestBody, ResponseBody, Transfer, Upstream},
     connection::Session,
     decide::decide,
-    error::{Kind, ProxyError},
+    error::{Kind, ProxyError, Side},
     exchange::Exchange,
     forward::{Answer, Deadline, Destination, Outbound, OutboundBody, forward},
     headers::{self, BodyFraming},
@@ -28,14 +28,19 @@ pub(crate) async fn serve(session: Arc<Session>, request: Request<Incoming>) -> 
     let (head, body) = request.into_parts();
     let dialect = Dialect::of(&head.headers);
     let mut exchange = Exchange::begin(&session, &head);
-    let mut response = match answer(&mut exchange, head, body).await {
+    let outcome = answer(&mut exchange, head, body).await;
+    // Whoever sends a request that is refused for its form may mean the next bytes as something else as well.
+    let malformed = outcome
+        .as_ref()
+        .is_err_and(|error| error.side() == Side::Downstream);
+    let mut response = match outcome {
         Ok(reply) => reply.into_response(exchange),
         Err(error) => respond::refuse(error, dialect, exchange),
     };
-    if session.worker.is_stopping() && response.status() != StatusCode::SWITCHING_PROTOCOLS {
-        response
-            .headers_mut()
-            .insert(CONNECTION, http::HeaderValue::from_static("close"));
+    let tunnel = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+    if (malformed || session.worker.is_stopping()) && !session.is_http2() && !tunnel {
+        let close = HeaderValue::from_static("close");
+        response.headers_mut().insert(CONNECTION, close);
     }
     response
 }

@@ -3,10 +3,7 @@
 //! It does not decide whether something is an error.
 
 use bytes::Bytes;
-use http::{
-    HeaderMap, HeaderName, HeaderValue, Response, StatusCode,
-    header::{CONNECTION, CONTENT_TYPE},
-};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header::CONTENT_TYPE};
 
 use super::{
     body::ResponseBody,
@@ -70,10 +67,6 @@ pub(crate) fn refuse(error: ProxyError, dialect: Dialect, mut exchange: Exchange
     };
     let headers = response.headers_mut();
     headers.insert(X_ROUTER_REASON, HeaderValue::from_static(error.kind.name()));
-    if matches!(error.kind, Kind::BadRequest | Kind::ConnectNotAllowed) {
-        // Whoever sends such a request may mean the next bytes as something else as well. HTTP/2 drops the field.
-        headers.insert(CONNECTION, HeaderValue::from_static("close"));
-    }
     response
 }
 

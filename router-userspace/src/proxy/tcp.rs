@@ -97,8 +97,8 @@ impl<'s> Passage<'s> {
         self.endpoint = Some(choice.endpoint);
         let policy = limited_policy(&view.snapshot, subset);
         drop(view);
-        let patience = worker.limits().connect_timeout;
-        let stream = connect(worker.enforcement(), choice.endpoint, policy.as_deref(), patience).await?;
+        let policy = policy.as_deref();
+        let stream = connect(worker.enforcement(), choice.endpoint, policy, worker.limits()).await?;
         Ok((stream, choice.in_flight))
     }
 }

@@ -20,7 +20,7 @@ use tokio::task::JoinHandle;
 
 use super::body::RequestBody;
 
-pub(crate) use connect::{ConnectError, connect};
+pub(crate) use connect::{ConnectError, connect, keepalive};
 use pool::Slot;
 pub(crate) use pool::{Fresh, Pool, limited_policy};
 
@@ -83,6 +83,13 @@ impl Lease {
     /// True when the connection served a request before, so that the endpoint may have closed it meanwhile.
     pub(crate) const fn is_reused(&self) -> bool {
         self.reused
+    }
+
+    /// Sees to it that nobody is lent the connection again: its endpoint takes no new requests on it.
+    pub(crate) fn retire(&self) {
+        if let Some(Lent::Http2(connection)) = &self.connection {
+            self.slot.forget(connection);
+        }
     }
 
     /// Sends a request. An error hands the request back when nothing of it was sent.

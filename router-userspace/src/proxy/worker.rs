@@ -220,7 +220,7 @@ pub fn start(
     callers: Arc<dyn Callers>,
 ) -> io::Result<Proxy> {
     let threads = config.threads.max(1);
-    let (addresses, mut listeners) = listener::bind(&config.listen, threads, config.limits.backlog)?;
+    let (addresses, mut listeners) = listener::bind(&config.listen, threads, &config.limits)?;
     let stats = Arc::new(ProxyStats::new(threads));
     let shared = Arc::new(Shared {
         views: Views::new(live),

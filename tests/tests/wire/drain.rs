@@ -28,7 +28,7 @@ use super::{
 
 async fn slow(wait: Duration) -> Server {
     Server::http(Speaks::Http1, move |_| async move {
-        // waits: the server is slow on purpose.
+        // waits: it is an endpoint's work, which goes on while the proxy stops.
         tokio::time::sleep(wait).await;
         Response::new(text("done"))
     })
@@ -165,7 +165,7 @@ async fn a_client_that_never_ends_its_head_is_let_go() {
     // An idle one is not slow.
     let mut client = Http1::connect(bed.address()).await;
     client.get("/").await;
-    // waits: longer than the limit that must not hold for it.
+    // waits: longer than a head may take.
     tokio::time::sleep(Duration::from_millis(600)).await;
     assert_eq!(client.get("/").await.body, "v1");
 }

@@ -12,7 +12,7 @@ use tokio::{io::AsyncWriteExt, net::TcpStream, sync::Semaphore};
 
 use super::{
     bed::{Bed, SERVICE, rule, service, until, written},
-    client::{Http1, Http2, PATIENCE, empty, fetch, get, read_until},
+    client::{Http1, Http2, empty, fetch, get, read_until},
     server::{Server, Speaks, text},
 };
 
@@ -36,15 +36,6 @@ fn start(model: Model, limit: u32) -> Bed {
         .unwrap()
         .insert(POLICY.into(), limit as usize);
     bed
-}
-
-async fn slow(wait: Duration) -> Server {
-    Server::http(Speaks::Http1, move |_| async move {
-        // waits: the server is slow on purpose.
-        tokio::time::sleep(wait).await;
-        Response::new(text("slow"))
-    })
-    .await
 }
 
 #[tokio::test]
@@ -210,7 +201,7 @@ async fn an_idle_connection_makes_room_for_another_endpoint() {
 #[tokio::test]
 async fn a_limit_of_one_http2_connection_carries_many_streams() {
     let server = Server::http(Speaks::Http2, |_| async {
-        // waits: the server is slow on purpose, so that streams overlap.
+        // waits: long enough for the streams to overlap.
         tokio::time::sleep(Duration::from_millis(50)).await;
         Response::new(text("h2"))
     })
@@ -230,7 +221,7 @@ async fn a_limit_of_one_http2_connection_carries_many_streams() {
 
 #[tokio::test]
 async fn a_slot_is_given_back_when_the_client_goes_away() {
-    let server = slow(PATIENCE).await;
+    let server = Server::http(Speaks::Http1, |_| std::future::pending()).await;
     let bed = start(service(Protocol::Http, &[(server.address, "v1")]), 1);
     let mut stream = TcpStream::connect(bed.address()).await.unwrap();
     stream

@@ -118,7 +118,7 @@ async fn a_client_that_does_not_read_stops_the_endpoint() {
     let mut last = usize::MAX;
     while last != written.load(SeqCst) {
         last = written.load(SeqCst);
-        // waits: nothing tells that something no longer moves.
+        // waits: long enough for a chunk to be written, if any still is.
         tokio::time::sleep(Duration::from_millis(300)).await;
     }
     assert!(last < 64 << 20, "{last} bytes were taken from the endpoint");

@@ -4,12 +4,15 @@
 
 use std::{io, net::SocketAddr, os::fd::AsFd, time::Duration};
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 use tokio::{net::TcpStream, time::timeout};
 
 use crate::{
     enforce::Enforcement,
-    proxy::error::{Kind, ProxyError},
+    proxy::{
+        error::{Kind, ProxyError},
+        limits::Limits,
+    },
 };
 
 /// Why there is no connection.
@@ -39,16 +42,21 @@ impl From<ConnectError> for ProxyError {
     }
 }
 
+/// Probes of a silent connection, first after `interval` and then as often.
+pub(crate) const fn keepalive(interval: Duration) -> TcpKeepalive {
+    TcpKeepalive::new().with_time(interval).with_interval(interval)
+}
+
 /// Connects to `endpoint`, counted against `policy`.
 ///
 /// # Errors
 ///
-/// The limit is reached, the endpoint refused, or it did not answer within `patience`.
+/// The limit is reached, the endpoint refused, or it did not answer in time.
 pub(crate) async fn connect(
     enforcement: &dyn Enforcement,
     endpoint: SocketAddr,
     policy: Option<&str>,
-    patience: Duration,
+    limits: &Limits,
 ) -> Result<TcpStream, ConnectError> {
     let socket = Socket::new(
         Domain::for_address(endpoint),
@@ -56,6 +64,7 @@ pub(crate) async fn connect(
         Some(Protocol::TCP),
     )?;
     socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_keepalive(&keepalive(limits.keepalive))?;
     enforcement.claim(socket.as_fd(), policy, endpoint)?;
     match socket.connect(&endpoint.into()) {
         Ok(()) => {}
@@ -64,7 +73,7 @@ pub(crate) async fn connect(
         Err(error) => return Err(error.into()),
     }
     let stream = TcpStream::from_std(socket.into())?;
-    timeout(patience, stream.writable())
+    timeout(limits.connect_timeout, stream.writable())
         .await
         .map_err(|_| ConnectError::TimedOut)??;
     stream.take_error()?.map_or(Ok(stream), |error| Err(error.into()))

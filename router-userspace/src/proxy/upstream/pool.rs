@@ -114,6 +114,11 @@ impl Slot {
         Some(connection.clone())
     }
 
+    /// Lends a shared connection to nobody from now on.
+    pub(super) fn forget(&self, connection: &Arc<Http2>) {
+        lock(&self.shared).retain(|(_, other)| !Arc::ptr_eq(other, connection));
+    }
+
     /// Since when its longest idle connection has been idle; none: there is none.
     fn idle_since(&self) -> Option<Instant> {
         let http1 = lock(&self.idle).first().map(|(used, _)| *used);
@@ -218,12 +223,11 @@ impl Pool {
     /// Connects. When the limit is reached, an idle connection of the same policy makes room, once.
     async fn open(&self, target: &Target, stats: &WorkerStats) -> Result<TcpStream, ConnectError> {
         let policy = target.policy.as_deref();
-        let patience = self.limits.connect_timeout;
         let enforcement = &*self.enforcement;
-        match connect(enforcement, target.endpoint, policy, patience).await {
+        match connect(enforcement, target.endpoint, policy, &self.limits).await {
             Err(ConnectError::LimitReached) if self.evict(policy).await => {
                 WorkerStats::add(&stats.evictions, 1);
-                connect(enforcement, target.endpoint, policy, patience).await
+                connect(enforcement, target.endpoint, policy, &self.limits).await
             }
             outcome => outcome,
         }
