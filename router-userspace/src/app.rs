@@ -33,7 +33,7 @@ use crate::{
     proxy::{self, Proxy, ProxyConfig},
     readiness::Readiness,
     registry::NodeCallers,
-    telemetry::{self, AccessLog, LogFormat},
+    telemetry::{self, AccessLog, LogFormat, Logger},
 };
 
 mod heartbeat;
@@ -100,14 +100,15 @@ pub struct Settings {
 /// It could not start. A configuration with errors is none: the agent runs, routes by what an earlier agent left in
 /// the kernel, and is not ready until the configuration is mended.
 pub fn run(settings: Settings) -> anyhow::Result<()> {
-    telemetry::init(settings.log_format, settings.access_log).context("ROUTER_LOG")?;
+    // Held to the end: what waits to be logged is written when it goes.
+    let logger = telemetry::init(settings.log_format, settings.access_log).context("ROUTER_LOG")?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
     runtime.block_on(async {
         // Before anything that takes long: a signal in the meantime must not be the default's sudden end.
         let mut signals = Signals::new()?;
-        let mut agent = Agent::start(&settings).await?;
+        let mut agent = Agent::start(&settings, &logger).await?;
         tokio::select! {
             () = signals.next() => info!("stopping; the kernel goes on routing"),
             never = agent.kernel_log() => match never {},
@@ -151,7 +152,7 @@ struct Agent {
 }
 
 impl Agent {
-    async fn start(settings: &Settings) -> anyhow::Result<Self> {
+    async fn start(settings: &Settings, logger: &Logger) -> anyhow::Result<Self> {
         let readiness = Readiness::default();
         let not_ready = vec![readiness.block("a configuration that is in force in the proxy and the kernel")];
         let admin = TcpListener::bind(settings.admin)
@@ -187,6 +188,7 @@ impl Agent {
         )
         .context("starting the proxy")?;
         metrics.proxy(proxy.stats());
+        metrics.log(logger.dropped().clone());
         // No sign of life before there is something to route by: an empty snapshot would refuse everything.
         let alive = {
             let live = live.clone();

@@ -135,9 +135,20 @@ impl Control {
                 match due {
                     Due::Reload => self.reload(),
                     Due::Scan => self.scan(),
-                    Due::Reconcile => self.reconcile(),
+                    Due::Reconcile => {
+                        self.look_again();
+                        self.reconcile();
+                    }
                 }
             }
+        }
+    }
+
+    /// Reads the configuration when its files are not what was read, although nobody said so: a watch sees nothing of
+    /// a directory that took the other's place, nor of what changes on another machine.
+    fn look_again(&mut self) {
+        if fingerprint(&self.parts.config) != self.seen {
+            self.publish();
         }
     }
 

@@ -28,4 +28,4 @@ pub use kernel::{
 };
 pub use log::KernelLog;
 pub use maps::{KernelMaps, Maps};
-pub use observer::KernelObserver;
+pub use observer::{KernelObserver, observed_hooks};

@@ -22,6 +22,7 @@
 //! | `router_reconcile_operations_total` | counter | | changes written to maps |
 //! | `router_reconcile_failures_total` | counter | | attempts that failed; each is repeated |
 //! | `router_reconcile_duration_seconds` | histogram | | time to bring the maps in step |
+//! | `router_log_lines_dropped_total` | counter | | lines of the log that nobody read fast enough |
 //! | `router_proxy_requests_total` | counter | class | requests by class of their status; `none`: no response |
 //! | `router_proxy_refusals_total` | counter | reason | requests and connections refused or broken |
 //! | `router_proxy_downstream_connections_total` | counter | | connections from clients |
@@ -47,10 +48,12 @@ use prometheus_client::{
     },
     registry::Registry,
 };
+use tracing_appender::non_blocking::ErrorCounter;
 
 use crate::{live::Live, observe::Observed, proxy::ProxyStats};
 
 mod kernel;
+mod log;
 mod proxy;
 mod snapshot;
 
@@ -114,6 +117,12 @@ impl Metrics {
     pub fn proxy(&mut self, stats: Arc<ProxyStats>) {
         self.registry
             .register_collector(Box::new(proxy::ProxyCollector::new(stats)));
+    }
+
+    /// Adds the count of lines that the log dropped.
+    pub fn log(&mut self, dropped: ErrorCounter) {
+        self.registry
+            .register_collector(Box::new(log::LogCollector::new(dropped)));
     }
 
     /// Every metric in the OpenMetrics text format.

@@ -13,7 +13,7 @@ use crate::{
     finding::{Finding, Severity},
     live::Live,
     metrics::Metrics,
-    observe::{Hook, MapContents, Observed},
+    observe::{MapContents, Observed},
     readiness::Readiness,
 };
 
@@ -46,7 +46,7 @@ impl View {
             pid: std::process::id(),
             waiting_for: self.readiness.blockers().into_iter().map(str::to_owned).collect(),
             config: self.config_status(),
-            hooks: hooks.into_iter().map(hook_status).collect(),
+            hooks: hooks.into_iter().map(HookStatus::from).collect(),
             hooks_error,
             services: self.services(&snapshot),
             limits: self.limits(&snapshot),
@@ -129,16 +129,6 @@ impl View {
                 connections,
             })
             .collect()
-    }
-}
-
-fn hook_status(hook: Hook) -> HookStatus {
-    HookStatus {
-        attached: hook.attached(),
-        hook: hook.hook,
-        program: hook.program,
-        program_id: hook.program_id,
-        link_id: hook.link_id,
     }
 }
 

@@ -95,10 +95,9 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
 
 fn settings(args: Args) -> anyhow::Result<Settings> {
     let (cgroup, cgroup_mount) = cgroups(args.cgroup)?;
-    let config = args
-        .config
-        .canonicalize()
-        .with_context(|| format!("--config {}", args.config.display()))?;
+    // A symbolic link in it is followed at each reading, so that it may be exchanged.
+    let config = std::path::absolute(&args.config)?;
+    std::fs::read_dir(&config).with_context(|| format!("--config {}", config.display()))?;
     Ok(Settings {
         config,
         cgroup,

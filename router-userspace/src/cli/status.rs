@@ -1,12 +1,16 @@
 //! `router status`: how the running agent is. The kernel is asked; nothing is remembered.
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, path::Path};
 
 use super::{
+    agent::Pins,
     client::Admin,
     text::{Format, Paint, Table, or_dash, print},
 };
-use crate::admin::dump::{ConfigStatus, HookStatus, LimitStatus, ServiceStatus, Status, VerdictCount};
+use crate::{
+    admin::dump::{ConfigStatus, HookStatus, LimitStatus, ServiceStatus, Status, VerdictCount},
+    datapath,
+};
 
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Examples:
@@ -15,17 +19,36 @@ use crate::admin::dump::{ConfigStatus, HookStatus, LimitStatus, ServiceStatus, S
 pub(super) struct Args {
     #[command(flatten)]
     admin: Admin,
+    #[command(flatten)]
+    pins: Pins,
     /// How to print it.
     #[arg(short, long, value_enum, default_value_t)]
     output: Format,
 }
 
 pub(super) fn run(args: &Args) -> anyhow::Result<()> {
-    let status: Status = args.admin.get("/status", &[])?;
+    let status: Status = args
+        .admin
+        .get("/status", &[])
+        .inspect_err(|_| left_behind(&args.pins.pin_dir))?;
     if !args.output.write(&status)? {
         print(&render(&status, Paint::stdout()))?;
     }
     Ok(())
+}
+
+/// Without an agent, what one left in the kernel still routes: worth knowing beside the error.
+fn left_behind(pin_dir: &Path) {
+    let hooks = pin_dir.exists().then(|| datapath::observed_hooks(pin_dir));
+    if let Some(Ok(hooks)) = hooks {
+        let paint = Paint::stderr();
+        let hooks: Vec<_> = hooks.into_iter().map(HookStatus::from).collect();
+        eprintln!(
+            "an agent's programs are pinned in {}:\n\n{}",
+            pin_dir.display(),
+            hook_table(&hooks, paint)
+        );
+    }
 }
 
 fn render(status: &Status, paint: Paint) -> String {
@@ -36,7 +59,9 @@ fn render(status: &Status, paint: Paint) -> String {
     let mut text = format!("router {} (pid {})  {ready}\n", status.version, status.pid);
     config(&mut text, &status.config, paint);
     text.push('\n');
-    hooks(&mut text, &status.hooks, paint);
+    if !status.hooks.is_empty() {
+        text.push_str(&hook_table(&status.hooks, paint));
+    }
     if let Some(error) = &status.hooks_error {
         let _ = writeln!(text, "{} {error}", paint.bad("hooks:"));
     }
@@ -80,7 +105,7 @@ fn config(text: &mut String, config: &ConfigStatus, paint: Paint) {
     }
 }
 
-fn hooks(text: &mut String, hooks: &[HookStatus], paint: Paint) {
+fn hook_table(hooks: &[HookStatus], paint: Paint) -> String {
     let mut table = Table::new(["HOOK", "PROGRAM", "STATE", "PROGRAM ID"]);
     for hook in hooks {
         let state = if hook.attached { "attached" } else { "missing" };
@@ -91,16 +116,14 @@ fn hooks(text: &mut String, hooks: &[HookStatus], paint: Paint) {
             or_dash(hook.program_id),
         ]);
     }
-    if !hooks.is_empty() {
-        let line = |row: &[String; 4], line: &str| {
-            if row[2] == "attached" {
-                line.to_owned()
-            } else {
-                paint.bad(line)
-            }
-        };
-        text.push_str(&table.render(paint, line));
-    }
+    let missing = |row: &[String; 4]| row[2] == "missing";
+    table.render(paint, |row, line| {
+        if missing(row) {
+            paint.bad(line)
+        } else {
+            line.to_owned()
+        }
+    })
 }
 
 fn services(services: &[ServiceStatus], paint: Paint) -> Option<String> {

@@ -3,7 +3,14 @@
 //! It writes nothing. The names of services and policies, which the maps hold as hashes only, come from the mirror of
 //! the last reconciliation.
 
-use std::{collections::HashMap, io, net::SocketAddr, os::fd::AsFd as _, path::PathBuf, sync::Arc};
+use std::{
+    collections::HashMap,
+    io,
+    net::SocketAddr,
+    os::fd::AsFd as _,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use arc_swap::ArcSwap;
 use router_common::{
@@ -215,22 +222,31 @@ fn hook_of(program: &str) -> &'static str {
     }
 }
 
+/// Asks the kernel which programs of the pins in `pin_dir` it runs; no agent is needed.
+///
+/// # Errors
+///
+/// The kernel refused to say.
+pub fn observed_hooks(pin_dir: &Path) -> io::Result<Vec<Hook>> {
+    let hook = |hook: kernel::Hook| {
+        let program_id = match hook.state {
+            HookState::Attached { program_id, .. } => Some(program_id),
+            HookState::Missing | HookState::Detached => None,
+            HookState::Unknown(error) => return Err(io::Error::other(error)),
+        };
+        Ok(Hook {
+            program: hook.program.to_owned(),
+            hook: hook_of(hook.program).to_owned(),
+            program_id,
+            link_id: None,
+        })
+    };
+    kernel::hooks(pin_dir).into_iter().map(hook).collect()
+}
+
 impl Observed for KernelObserver {
     fn hooks(&self) -> io::Result<Vec<Hook>> {
-        let hook = |hook: kernel::Hook| {
-            let program_id = match hook.state {
-                HookState::Attached { program_id, .. } => Some(program_id),
-                HookState::Missing | HookState::Detached => None,
-                HookState::Unknown(error) => return Err(io::Error::other(error)),
-            };
-            Ok(Hook {
-                program: hook.program.to_owned(),
-                hook: hook_of(hook.program).to_owned(),
-                program_id,
-                link_id: None,
-            })
-        };
-        kernel::hooks(&self.pin_dir).into_iter().map(hook).collect()
+        observed_hooks(&self.pin_dir)
     }
 
     fn verdicts(&self) -> Vec<(Reason, u64)> {

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::LimitDump;
+use crate::observe::Hook;
 
 /// How the agent is.
 #[derive(Serialize, Deserialize, Clone, PartialEq, Debug)]
@@ -138,4 +139,16 @@ pub struct MapDump {
     pub capacity: u32,
     /// Entries in use in the order of their keys, with their fields: numbers or text.
     pub entries: IndexMap<String, IndexMap<String, Value>>,
+}
+
+impl From<Hook> for HookStatus {
+    fn from(hook: Hook) -> Self {
+        Self {
+            attached: hook.attached(),
+            hook: hook.hook,
+            program: hook.program,
+            program_id: hook.program_id,
+            link_id: hook.link_id,
+        }
+    }
 }
