@@ -1,7 +1,8 @@
-//! Clients and servers that others wrote, through the proxy: curl, nginx, h2load. Needs root, BPF and these programs.
+//! Clients and servers that others wrote, through the proxy: curl, nginx, h2load; and bpftool. Needs root, BPF and these programs.
 //!
 //! They find what a client and a server by the same hand agree on, and both get wrong.
 
+mod bpftool;
 mod load;
 mod nginx;
 mod transfers;
@@ -11,10 +12,14 @@ use std::process::ExitCode;
 use tests::{harness, require};
 
 /// Programs that the tests run.
-const PROGRAMS: [&str; 3] = ["curl", "nginx", "h2load"];
+const PROGRAMS: [&str; 4] = ["curl", "nginx", "h2load", "bpftool"];
 
 fn main() -> ExitCode {
-    let themes = [("transfers", transfers::TESTS), ("load", load::TESTS)];
+    let themes = [
+        ("transfers", transfers::TESTS),
+        ("load", load::TESTS),
+        ("bpftool", bpftool::TESTS),
+    ];
     harness::main(&themes, "peers", missing)
 }
 
@@ -28,7 +33,7 @@ fn missing() -> Option<String> {
         return require::missing_privileges();
     }
     Some(format!(
-        "not installed: {} (apt-get install curl nginx-light nghttp2-client)",
+        "not installed: {} (apt-get install curl nginx-light nghttp2-client bpftool)",
         absent.join(", ")
     ))
 }
