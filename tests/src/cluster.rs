@@ -20,6 +20,7 @@ const WEB_V4: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 96, 0, 20));
 const WEB_V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0xfd77, 0x96, 0, 0, 0, 0, 0, 0x20));
 const BOTH_V4: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 96, 0, 50));
 const BOTH_V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0xfd77, 0x96, 0, 0, 0, 0, 0, 0x50));
+const CLOSED_V4: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 96, 0, 60));
 const CLIENTS_V4: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 96, 0, 30));
 
 /// `store` over IPv4: TCP.
@@ -34,6 +35,8 @@ pub const WEB6: SocketAddr = SocketAddr::new(WEB_V6, 80);
 pub const BOTH4: SocketAddr = SocketAddr::new(BOTH_V4, TCP);
 /// `both` over IPv6.
 pub const BOTH6: SocketAddr = SocketAddr::new(BOTH_V6, TCP);
+/// `closed`: pods that do not listen.
+pub const CLOSED: SocketAddr = SocketAddr::new(CLOSED_V4, TCP);
 /// `web` on its TCP port.
 pub const WEB_TCP: SocketAddr = SocketAddr::new(WEB_V4, TCP);
 /// Host of `web`.
@@ -90,6 +93,7 @@ impl Cluster {
             port: WEB.port(),
             target: HTTP,
         };
+        let closed = ServicePort { target: 9, ..tcp };
         let clients = [&self.a, &self.b];
         let servers: Vec<_> = self.servers.iter().collect();
         Manifest::new()
@@ -99,6 +103,7 @@ impl Cluster {
             .service("web", &[WEB_V4], &[http, tcp], &servers)
             .service("web6", &[WEB_V6], &[http], &servers)
             .service("both", &[BOTH_V4, BOTH_V6], &[tcp], &servers)
+            .service("closed", &[CLOSED_V4], &[closed], &servers)
             .service("client", &[CLIENTS_V4], &[tcp], &clients)
             .yaml()
     }

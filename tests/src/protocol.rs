@@ -140,6 +140,8 @@ pub struct Connect {
     pub hold: bool,
     /// How to name the server.
     pub identify: Identify,
+    /// Connects to repeat on the same socket after one that failed.
+    pub again: u32,
 }
 
 impl Connect {
@@ -152,6 +154,7 @@ impl Connect {
             mapped: false,
             hold: false,
             identify: Identify::Greeting,
+            again: 0,
         }
     }
 
@@ -171,6 +174,12 @@ impl Connect {
     #[must_use]
     pub fn mapped(self) -> Self {
         Self { mapped: true, ..self }
+    }
+
+    /// Tries `times` more on a socket whose connect failed.
+    #[must_use]
+    pub fn again(self, times: u32) -> Self {
+        Self { again: times, ..self }
     }
 
     /// Names servers by the peer's address and reads nothing.

@@ -149,6 +149,31 @@ impl<'a> Agent<'a> {
     ///
     /// It does not become ready.
     pub fn run(&mut self) -> Result<()> {
+        self.spawn()?;
+        self.until_ready()
+    }
+
+    /// [`Agent::run`] with a configuration that cannot be put in force: returns when the agent says so.
+    ///
+    /// # Errors
+    ///
+    /// It ends, or it becomes ready.
+    pub fn run_unready(&mut self) -> Result<()> {
+        self.spawn()?;
+        let refused = || {
+            self.status()
+                .ok()
+                .filter(|status| status["config"]["accepted"] == false)
+        };
+        wait::until("the agent to refuse the configuration", READY_WITHIN, refused)?;
+        let ready = self.admin("/readyz")?;
+        if ready.status != 503 {
+            bail!("ready without a configuration: {ready:?}");
+        }
+        Ok(())
+    }
+
+    fn spawn(&mut self) -> Result<()> {
         let log = File::options().create(true).append(true).open(self.log_path())?;
         let scratch = self.node.scratch();
         let mut command = remote::inside(
@@ -170,7 +195,7 @@ impl<'a> Agent<'a> {
             .stdout(log.try_clone()?)
             .stderr(log);
         self.child = Some(command.spawn().context("starting the agent")?);
-        self.until_ready()
+        Ok(())
     }
 
     fn until_ready(&mut self) -> Result<()> {

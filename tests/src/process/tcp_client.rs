@@ -117,7 +117,13 @@ fn open(connect: &Connect) -> io::Result<TcpStream> {
         // Closing resets: no port stays behind, so that a hundred thousand connects do not run out of them.
         socket.set_linger(Some(Duration::ZERO))?;
     }
-    socket.connect(&target.into())?;
+    let mut connected = socket.connect(&target.into());
+    for _ in 0..connect.again {
+        if connected.is_err() {
+            connected = socket.connect(&target.into());
+        }
+    }
+    connected?;
     Ok(socket.into())
 }
 

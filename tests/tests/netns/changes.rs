@@ -1,6 +1,6 @@
 //! Changes of the configuration while traffic flows.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{fs, net::SocketAddr, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use tests::{
@@ -18,6 +18,7 @@ pub(crate) const TESTS: &[Test] = &[
         change_under_load,
     ),
     ("a_broken_file_changes_nothing_and_is_reported", broken_file),
+    ("a_swapped_config_map_is_seen", config_map),
     ("endpoints_come_and_go_under_load", endpoints_come_and_go),
     ("weights_change_while_http_flows", http_change_under_load),
 ];
@@ -83,6 +84,38 @@ fn broken_file() -> Result<()> {
     ensure!(seen.from("v2") == 100, "{seen:?}");
     let seen = remote::connected(load.stop()?)?;
     ensure!(seen.failed() == 0, "{seen:?}");
+    Ok(())
+}
+
+fn config_map() -> Result<()> {
+    use std::os::unix::fs::symlink;
+    let cluster = Cluster::new()?;
+    let agent = cluster.agent("")?;
+    let directory = agent.config();
+    // As kubelet mounts a ConfigMap: files are links through `..data`, which is replaced.
+    for (n, version) in ["v1", "v2", "v3"].into_iter().enumerate() {
+        let generation = agent.generation()?;
+        let data = directory.join(format!("..{n}"));
+        fs::create_dir(&data)?;
+        fs::write(data.join(RULES), split("store", &[(version, 100)]))?;
+        symlink(format!("..{n}"), directory.join("..data_tmp"))?;
+        fs::rename(directory.join("..data_tmp"), directory.join("..data"))?;
+        if n == 0 {
+            fs::remove_file(directory.join(RULES))?;
+            symlink(format!("..data/{RULES}"), directory.join(RULES))?;
+        } else {
+            fs::remove_dir_all(directory.join(format!("..{}", n - 1)))?;
+        }
+        let changed = wait::until("the swap to be in force", SOON, || {
+            agent.generation().ok().filter(|now| *now > generation)
+        });
+        changed.with_context(|| agent.log_tail())?;
+        // The first swap is two changes, and the first of them may be seen alone.
+        wait::until("the rules to be in force", SOON, || {
+            let seen = cluster.a.connect(Connect::to(STORE, 30)).ok()?;
+            (seen.from(version) == 30).then_some(())
+        })?;
+    }
     Ok(())
 }
 

@@ -2,11 +2,18 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
+use aya::maps::{HashMap, Map, MapData};
+use router_common::{
+    ABI_VERSION,
+    abi::HANDOVERS,
+    connection::{Origin, Tuple},
+};
 use tests::{
     cluster::{Cluster, HTTP, RULES, WEB, WEB_HOST, WEB6, route, rule, split},
     harness::Test,
-    protocol::{Behaviour, Http, HttpRequest},
+    protocol::{Behaviour, Connect, Http, HttpRequest},
+    wait,
 };
 
 pub(crate) const TESTS: &[Test] = &[
@@ -17,6 +24,11 @@ pub(crate) const TESTS: &[Test] = &[
     ("faults_delay_and_abort", faults),
     ("a_timeout_answers_504", timeout),
     ("retries_hide_failures", retries),
+    ("hand_overs_leave_nothing_behind", handovers_end),
+    (
+        "who_was_not_sent_to_the_proxy_is_not_served",
+        nobody_else_is_served,
+    ),
     (
         "a_service_without_rules_never_meets_the_proxy",
         without_rules_direct,
@@ -99,6 +111,17 @@ fn ipv6() -> Result<()> {
             agent.log_tail()
         );
     }
+    // An IPv6 socket that connects to an IPv4 service, as many runtimes do.
+    agent.change(RULES, &split("web", &[("v3", 100)]))?;
+    let mapped = (
+        std::net::Ipv4Addr::new(10, 96, 0, 20).to_ipv6_mapped(),
+        WEB.port(),
+    )
+        .into();
+    let seen = cluster
+        .a
+        .http(Http::to(mapped, WEB_HOST, HttpRequest::get("/"), 20))?;
+    ensure!(seen.from("v3") == 20, "{seen:?}\n{}", agent.log_tail());
     let seen = cluster.servers[0].seen(HTTP)?;
     let request = seen.recent.last().expect("v1 has seen requests");
     let caller = cluster.a.v6(0).ip().to_string();
@@ -188,6 +211,48 @@ fn retries() -> Result<()> {
     ensure!(shown.status(503) == 1, "{shown:?}");
     let attempts = cluster.servers[0].seen(HTTP)?.requests - before;
     ensure!(attempts == 4, "{attempts} attempts for three retries");
+    Ok(())
+}
+
+fn handovers_end() -> Result<()> {
+    let cluster = Cluster::new()?;
+    let agent = cluster.agent(&split("web", &[("v1", 100)]))?;
+    let seen = cluster.a.http(Cluster::get(200).no_keep_alive().connections(8))?;
+    ensure!(seen.status(200) == 200, "{seen:?}");
+    // Connections that are opened and dropped at once, and a client that dies with some open.
+    cluster.a.connect(Connect::to(WEB, 200).by_peer().threads(8))?;
+    cluster.b.connect(Connect::to(WEB, 50).by_peer().hold())?;
+    cluster.b.kill();
+    let pin = cluster
+        .node
+        .scratch()
+        .pins()
+        .join(format!("v{ABI_VERSION}"))
+        .join(HANDOVERS);
+    let map = Map::HashMap(MapData::from_pin(&pin).with_context(|| pin.display().to_string())?);
+    let handovers: HashMap<_, Tuple, Origin> = HashMap::try_from(map)?;
+    wait::until("no hand-over to be left", SOON, || {
+        (handovers.keys().count() == 0).then_some(())
+    })?;
+    drop(agent);
+    Ok(())
+}
+
+const SOON: Duration = Duration::from_secs(10);
+
+fn nobody_else_is_served() -> Result<()> {
+    let cluster = Cluster::new()?;
+    let agent = cluster.agent(&split("web", &[("v1", 100)]))?;
+    let proxy = "169.254.77.1:15001".parse()?;
+    let seen = cluster
+        .a
+        .http(Http::to(proxy, WEB_HOST, HttpRequest::get("/"), 3).no_keep_alive())?;
+    ensure!(seen.failed() == 3, "{seen:?}");
+    ensure!(
+        cluster.servers[0].seen(HTTP)?.requests == 0,
+        "served: {}",
+        agent.log_tail()
+    );
     Ok(())
 }
 

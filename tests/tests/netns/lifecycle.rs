@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use router_common::abi::PROGRAMS;
 use tests::{
-    bed::remote,
+    bed::{Agent, remote},
     cluster::{Cluster, HTTP, RULES, STORE, TCP, WEB, limit, split},
     harness::{Test, note},
     protocol::{Behaviour, Command, Connect},
@@ -15,6 +15,10 @@ use tests::{
 use crate::changes::endless;
 
 pub(crate) const TESTS: &[Test] = &[
+    (
+        "rules_of_the_meantime_are_in_force_after_a_restart",
+        rules_of_the_meantime,
+    ),
     ("a_restarted_agent_adopts_what_is_pinned", restart_adopts),
     (
         "without_the_proxy_http_goes_direct_within_a_second",
@@ -64,6 +68,11 @@ fn restart_adopts() -> Result<()> {
     wait::until("nothing to count", SOON, || {
         agent.limit("store-limit").ok().filter(|l| l.active == 0)
     })?;
+    let held = endpoints_in_use(&agent)?;
+    ensure!(
+        held == 0,
+        "{held} connections to endpoints are counted, none is open"
+    );
     // And the new agent is the one that writes.
     agent.change(RULES, &split("store", &[("v3", 100)]))?;
     let after = cluster.b.connect(Connect::to(STORE, 30))?;
@@ -72,6 +81,46 @@ fn restart_adopts() -> Result<()> {
         "{} connects over three restarts, none failed",
         seen.established()
     ));
+    Ok(())
+}
+
+/// Connections that the kernel counts as open to the endpoints of `store`.
+fn endpoints_in_use(agent: &Agent<'_>) -> Result<u64> {
+    let explanation = agent.json(&format!("/explain?destination=tcp://{STORE}"))?;
+    let subsets = explanation["kernel"]["subsets"]
+        .as_array()
+        .context("no subsets")?;
+    let endpoints = subsets.iter().filter_map(|s| s["endpoints"].as_array()).flatten();
+    Ok(endpoints.filter_map(|e| e["active"].as_u64()).sum())
+}
+
+fn rules_of_the_meantime() -> Result<()> {
+    let cluster = Cluster::new()?;
+    let mut agent = cluster.agent(&split("store", &[("v1", 100)]))?;
+    agent.kill()?;
+    agent.write(RULES, &(split("store", &[("v2", 100)]) + &limit("store", 5)))?;
+    // Until the agent is back the old rules are in force, then the new ones, with nothing in between.
+    let before = cluster.a.connect(Connect::to(STORE, 50))?;
+    ensure!(before.from("v1") == 50, "{before:?}");
+    agent.run()?;
+    let after = cluster.a.connect(Connect::to(STORE, 10).hold())?;
+    ensure!(after.from("v2") == 5 && after.failed() == 5, "{after:?}");
+    // A broken file at the start: what is pinned goes on.
+    agent.kill()?;
+    agent.write(RULES, "destination: [\n")?;
+    ensure!(agent.run_unready().is_ok(), "{}", agent.log_tail());
+    cluster.a.kill();
+    wait::until("the places to be free", SOON, || {
+        cluster.b.connect_once(STORE).ok()?.ok()
+    })?;
+    let kept = cluster.b.connect(Connect::to(STORE, 10))?;
+    ensure!(kept.from("v2") == 10, "{kept:?}");
+    agent.write(RULES, &split("store", &[("v3", 100)]))?;
+    wait::until("the mended file to be in force", SOON, || {
+        (agent.admin("/readyz").ok()?.status == 200).then_some(())
+    })?;
+    let mended = cluster.b.connect(Connect::to(STORE, 10))?;
+    ensure!(mended.from("v3") == 10, "{mended:?}");
     Ok(())
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use tests::{
     bed::Agent,
-    cluster::{Cluster, HTTP, STORE, WEB_TCP, limit, split},
+    cluster::{CLOSED, Cluster, HTTP, RULES, STORE, TCP, WEB_TCP, limit, split},
     harness::{Test, note},
     protocol::{Behaviour, Command, Connect},
     require::scaled,
@@ -13,6 +13,14 @@ use tests::{
 };
 
 pub(crate) const TESTS: &[Test] = &[
+    (
+        "a_socket_counts_once_however_often_it_connects",
+        repeated_connects_count_once,
+    ),
+    (
+        "policies_that_come_and_go_keep_count",
+        changing_policies_keep_count,
+    ),
     ("a_limit_of_100_never_lets_101_open", never_one_more),
     (
         "held_connections_count_until_closed_or_killed",
@@ -20,6 +28,49 @@ pub(crate) const TESTS: &[Test] = &[
     ),
     ("the_proxys_connections_count_in_the_same_limit", proxy_counts_too),
 ];
+
+fn repeated_connects_count_once() -> Result<()> {
+    let cluster = Cluster::new()?;
+    let agent = cluster.agent(&limit("closed", 1))?;
+    // Each socket holds one place, however often it tries; a second place does not exist.
+    let seen = cluster.a.connect(Connect::to(CLOSED, 10).again(5))?;
+    ensure!(seen.errors.get("ECONNREFUSED") == Some(&10), "{seen:?}");
+    let closed = agent.service("closed", TCP)?;
+    let limit = agent.limit("closed-limit")?;
+    ensure!(closed.routed == 60 && limit.refused == 0, "{closed:?} {limit:?}");
+    until_active(&agent, "closed-limit", 0)
+}
+
+fn changing_policies_keep_count() -> Result<()> {
+    let cluster = Cluster::new()?;
+    let agent = cluster.agent(&limit("store", 30))?;
+    let pending = cluster.a.begin(Command::Connect(Connect::to(STORE, 20).hold()))?;
+    let id = pending.id();
+    ensure!(pending.connected()?.established() == 20, "not held");
+    // Lower than what is open: nothing is cut, nothing new is let in.
+    agent.change(RULES, &limit("store", 10))?;
+    let refused = cluster.b.connect(Connect::to(STORE, 5))?;
+    ensure!(refused.errors.get("ECONNREFUSED") == Some(&5), "{refused:?}");
+    // The policy goes, others come; what the old one's connections hold is never counted in another.
+    for _ in 0..3 {
+        agent.change(RULES, &limit("closed", 5))?;
+        agent.change(RULES, &(limit("web", 5) + &limit("both", 7)))?;
+    }
+    cluster.a.release(id, 20)?;
+    agent.change(
+        RULES,
+        &["store", "web", "both", "closed"]
+            .map(|service| limit(service, 10))
+            .concat(),
+    )?;
+    for policy in ["store-limit", "web-limit", "both-limit", "closed-limit"] {
+        until_active(&agent, policy, 0)?;
+    }
+    let pending = cluster.a.begin(Command::Connect(Connect::to(STORE, 20).hold()))?;
+    let seen = pending.connected()?;
+    ensure!(seen.established() == 10 && seen.failed() == 10, "{seen:?}");
+    Ok(())
+}
 
 const SOON: Duration = Duration::from_secs(10);
 
@@ -53,7 +104,7 @@ fn never_one_more() -> Result<()> {
     until_active(&agent, "store-limit", 0)?;
     // Then 64 threads open and close as fast as they can, from two pods, against a limit of 30.
     agent.change(
-        tests::cluster::RULES,
+        RULES,
         &(split("store", &[("v1", 50), ("v2", 50)]) + &limit("store", 30)),
     )?;
     // Each waits for the greeting, so that many are open at a time.
