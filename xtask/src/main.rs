@@ -2,6 +2,7 @@
 //!
 //! One file per command. It knows where things are and how they are built, and nothing of what the product does.
 
+mod bench;
 mod check;
 mod ebpf;
 mod harness;
@@ -40,6 +41,7 @@ Examples:
   cargo xtask test weights --tier unit     unit tests whose name contains \"weights\"
   cargo xtask test --vm                    the netns tests on Linux 6.1 and 6.12 in virtual machines
   cargo xtask test limits --vm 6.1         one of them, on one kernel
+  cargo xtask bench --quick                rough times next to what a user would run instead
   cargo xtask run -- check examples        build, then `router check examples`
 ";
 
@@ -71,6 +73,8 @@ enum Command {
     },
     /// Run every test that this machine can run.
     Test(test::Options),
+    /// Measure the router next to what a user would run instead. Needs root and BPF.
+    Bench(bench::Options),
     /// Build, then run `router` with the arguments after `--`.
     Run {
         /// Optimise.
@@ -104,6 +108,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Tidy { bless_abi } => return tidy::run(bless_abi),
         Command::Demo { keep } => return programs::demo(keep),
         Command::Test(options) => return test::run(&options),
+        Command::Bench(options) => return bench::run(&options),
         Command::Run { release, arguments } => return programs::run(Profile::of(release), &arguments),
     }
     Ok(ExitCode::SUCCESS)

@@ -61,7 +61,7 @@ pub(crate) fn demo(keep: bool) -> Result<ExitCode> {
 }
 
 /// All crates are named each time, so that every call builds with the same features.
-fn build(profile: Profile, binaries: &[&str]) -> Result<()> {
+pub(crate) fn build(profile: Profile, binaries: &[&str]) -> Result<()> {
     ebpf::build()?;
     let mut cargo = workspace::cargo();
     cargo
@@ -76,6 +76,7 @@ fn build(profile: Profile, binaries: &[&str]) -> Result<()> {
     workspace::run(&mut cargo)
 }
 
-fn binary(profile: Profile, name: &str) -> PathBuf {
+/// Where a binary of a profile is.
+pub(crate) fn binary(profile: Profile, name: &str) -> PathBuf {
     workspace::target().join(profile.folder()).join(name)
 }

@@ -19,6 +19,10 @@ pub(crate) enum Purpose {
     Peers,
     /// Other kernels in virtual machines.
     Vm,
+    /// What a user would run instead of the router.
+    Nginx,
+    /// The same.
+    Haproxy,
 }
 
 /// A program and the packages that bring it: Debian's, and Ubuntu's where that is another.
@@ -30,6 +34,7 @@ impl Purpose {
             Self::Kernel => "kernel packages",
             Self::Peers => "peer packages",
             Self::Vm => "vm packages",
+            Self::Nginx | Self::Haproxy => "bench packages",
         }
     }
 
@@ -38,6 +43,7 @@ impl Purpose {
             Self::Kernel => "tests that ask the kernel what is left behind",
             Self::Peers => "tests with clients and servers that are not ours",
             Self::Vm => "tests on other kernels in virtual machines",
+            Self::Nginx | Self::Haproxy => "benchmarks with peers",
         }
     }
 
@@ -55,6 +61,14 @@ impl Purpose {
                 ("xz", &["xz-utils"]),
                 ("dpkg-deb", &["dpkg"]),
             ],
+            Self::Nginx => &[
+                ("nginx", &["nginx-light"]),
+                (
+                    "/usr/lib/nginx/modules/ngx_stream_module.so",
+                    &["libnginx-mod-stream"],
+                ),
+            ],
+            Self::Haproxy => &[("haproxy", &["haproxy"])],
         }
     }
 }
