@@ -179,7 +179,8 @@ impl Agent {
             metrics: metrics.control.clone(),
             not_ready,
         });
-        control.publish();
+        // Put in force by control's first turn, when the proxy listens.
+        control.read();
         let proxy = proxy::start(
             proxy_config(settings, listen),
             live.clone(),

@@ -6,12 +6,12 @@
 
 use std::{
     collections::BTreeMap,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
         Arc,
         mpsc::{Receiver, RecvTimeoutError},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use router_rules::{Snapshot, source::ClassId};
@@ -20,7 +20,7 @@ use tracing::{debug, error, info, warn};
 use crate::{
     clock,
     compile::Compiled,
-    finding::{Finding, Severity},
+    finding::{Finding, Place, Severity, codes},
     live::{Live, Reload},
     metrics::{ControlMetrics, ReloadOutcome},
     readiness::BlockReady,
@@ -64,18 +64,33 @@ pub struct Reconciled {
     pub leftovers: bool,
 }
 
+/// Why the kernel is not in step.
+#[derive(Debug, thiserror::Error)]
+pub enum NotReconciled {
+    /// The configuration needs more room than the maps have. Nothing was changed.
+    #[error("{0}")]
+    DoesNotFit(String),
+    /// A map could not be written. What was routed before still is, by the old rules or by the new ones.
+    #[error("{0}")]
+    Failed(String),
+}
+
 /// The kernel half as control sees it.
 pub trait Reconcile: Send {
     /// Brings the maps in step. It may be repeated at any time.
     ///
+    /// It calls `counted` when connections can be counted under every limit of the snapshot, and before any is routed
+    /// otherwise than before: that is the moment for the proxy to follow.
+    ///
     /// # Errors
     ///
-    /// A map could not be written. What was routed before still is, by the old rules or by the new ones.
+    /// See [`NotReconciled`]; `counted` may have been called or not.
     fn reconcile(
         &mut self,
         snapshot: &Snapshot,
         sources: &BTreeMap<u64, ClassId>,
-    ) -> anyhow::Result<Reconciled>;
+        counted: &mut dyn FnMut(),
+    ) -> Result<Reconciled, NotReconciled>;
 }
 
 /// What control works with.
@@ -102,7 +117,18 @@ pub struct Control {
     schedule: Schedule,
     /// Of the files that were read last, whatever became of them.
     seen: Option<u64>,
+    /// Compiled, and on its way to be put in force.
+    next: Option<Next>,
     in_force: Option<InForce>,
+}
+
+/// A configuration that is to be put in force.
+struct Next {
+    snapshot: Arc<Snapshot>,
+    fingerprint: Option<u64>,
+    warnings: Vec<Finding>,
+    /// How long reading and compiling took.
+    took: Duration,
 }
 
 /// What was published last: to come back to it, nothing has to be done.
@@ -118,6 +144,7 @@ impl Control {
             parts,
             schedule: Schedule::new(clock::now()),
             seen: None,
+            next: None,
             in_force: None,
         }
     }
@@ -148,20 +175,21 @@ impl Control {
     /// a directory that took the other's place, nor of what changes on another machine.
     fn look_again(&mut self) {
         if fingerprint(&self.parts.config) != self.seen {
-            self.publish();
+            self.read();
         }
     }
 
-    /// Reads the configuration and puts it in force: in the proxy first, then in the kernel.
+    /// Reads the configuration and puts it in force.
     pub fn reload(&mut self) {
-        if self.publish() {
+        if self.read() {
             self.reconcile();
         }
     }
 
-    /// Reads the configuration and puts it in force in the proxy; true when it was. One with errors changes nothing
-    /// and is reported; one whose files are as they were is not even compiled.
-    pub fn publish(&mut self) -> bool {
+    /// Reads and compiles the configuration for the next [`Control::reconcile`]; true when there is something to put
+    /// in force. One with errors changes nothing and is reported; one whose files are as they were is not even
+    /// compiled.
+    pub fn read(&mut self) -> bool {
         // Taken before the files are read: what changes meanwhile is noticed by the next event.
         let fingerprint = fingerprint(&self.parts.config);
         if fingerprint.is_some() && fingerprint == self.seen {
@@ -170,6 +198,7 @@ impl Control {
             return false;
         }
         self.seen = fingerprint;
+        self.next = None;
         if fingerprint.is_some()
             && let Some(in_force) = self.in_force.as_ref().filter(|f| f.fingerprint == fingerprint)
         {
@@ -179,14 +208,13 @@ impl Control {
         }
         let started = clock::now();
         match self.compile() {
-            Ok((snapshot, findings)) => {
-                self.parts.live.publish(Arc::new(snapshot));
+            Ok((snapshot, warnings)) => {
                 self.count_cgroups();
-                self.accepted(&findings, clock::now().duration_since(started));
-                self.report(findings.clone(), ReloadOutcome::accepted);
-                self.in_force = Some(InForce {
+                self.next = Some(Next {
+                    snapshot: Arc::new(snapshot),
                     fingerprint,
-                    warnings: findings,
+                    warnings,
+                    took: clock::now().duration_since(started),
                 });
                 true
             }
@@ -220,29 +248,56 @@ impl Control {
             .set(self.parts.callers.scanned().len() as u64);
     }
 
-    /// Brings the kernel in step with what is published. A failure is logged and repeated soon.
+    /// Puts what was read last in force, in the proxy and in the kernel, or brings the kernel in step with what is in
+    /// force already. A failure is logged and repeated soon.
     pub fn reconcile(&mut self) {
-        let snapshot = self.parts.live.load();
+        let next = self.next.take();
+        let snapshot = match &next {
+            Some(next) => Arc::clone(&next.snapshot),
+            None => self.parts.live.load(),
+        };
         if snapshot.generation() == 0 {
             // No configuration was good yet: what an earlier agent left stays in force.
             self.schedule.reconciled(clock::now());
             return;
         }
         let sources = self.sources(&snapshot);
+        let live = Arc::clone(&self.parts.live);
         let started = clock::now();
-        let result = self.parts.kernel.reconcile(&snapshot, &sources);
+        let mut publish = || live.publish(Arc::clone(&snapshot));
+        let result = self.parts.kernel.reconcile(&snapshot, &sources, &mut publish);
         let now = clock::now();
-        self.parts
-            .metrics
-            .reconcile_duration
-            .observe(now.duration_since(started).as_secs_f64());
+        let took = now.duration_since(started).as_secs_f64();
+        self.parts.metrics.reconcile_duration.observe(took);
+        if let Some(next) = next {
+            self.settle(next, &result);
+        }
+        self.reconciled(snapshot.generation(), result, now);
+    }
+
+    /// What becomes of a new configuration: published, refused by the kernel, or to be tried again.
+    fn settle(&mut self, next: Next, result: &Result<Reconciled, NotReconciled>) {
+        if self.parts.live.load().generation() == next.snapshot.generation() {
+            self.accepted(&next);
+            self.report(next.warnings.clone(), ReloadOutcome::accepted);
+            self.in_force = Some(InForce {
+                fingerprint: next.fingerprint,
+                warnings: next.warnings,
+            });
+        } else if let Err(NotReconciled::DoesNotFit(what)) = result {
+            let finding = does_not_fit(&self.parts.config, what);
+            self.rejected(next.warnings.into_iter().chain([finding]).collect());
+        } else {
+            self.next = Some(next);
+        }
+    }
+
+    fn reconciled(&mut self, generation: u64, result: Result<Reconciled, NotReconciled>, now: Instant) {
         match result {
             Ok(done) => {
-                self.parts
-                    .metrics
-                    .reconcile_operations
-                    .inc_by(done.operations as u64);
-                self.parts.live.kernel_in_step(snapshot.generation());
+                let written = done.operations as u64;
+                self.parts.metrics.reconcile_operations.inc_by(written);
+                self.parts.live.kernel_in_step(generation);
                 self.parts.not_ready.clear();
                 if done.leftovers {
                     self.schedule.reconcile_again(now);
@@ -250,8 +305,10 @@ impl Control {
                     self.schedule.reconciled(now);
                 }
             }
+            // Reported as a finding; only another configuration can mend it.
+            Err(NotReconciled::DoesNotFit(_)) => self.schedule.reconciled(now),
             Err(error) => {
-                error!(error = %format!("{error:#}"), retry_after = ?RETRY_AFTER, "kernel maps are not in step");
+                error!(%error, retry_after = ?RETRY_AFTER, "kernel maps are not in step");
                 self.parts.metrics.reconcile_failures.inc();
                 self.schedule.reconcile_again(now);
             }
@@ -267,14 +324,13 @@ impl Control {
         self.parts.callers.scanned().iter().filter_map(class).collect()
     }
 
-    fn accepted(&self, findings: &[Finding], took: Duration) {
-        let snapshot = self.parts.live.load();
+    fn accepted(&self, next: &Next) {
         info!(
-            generation = snapshot.generation(),
-            services = snapshot.ports().len(),
-            rules = snapshot.rule_count(),
-            warnings = findings.len(),
-            ?took,
+            generation = next.snapshot.generation(),
+            services = next.snapshot.ports().len(),
+            rules = next.snapshot.rule_count(),
+            warnings = next.warnings.len(),
+            took = ?next.took,
             "configuration in force"
         );
     }
@@ -307,6 +363,22 @@ impl Control {
             at: clock::wall(),
             findings: findings.into(),
         });
+    }
+}
+
+fn does_not_fit(directory: &Path, what: &str) -> Finding {
+    let place = Place {
+        file: directory.display().to_string().into(),
+        line: 0,
+        field: String::new(),
+    };
+    Finding {
+        severity: codes::CAPACITY.severity,
+        code: codes::CAPACITY.name,
+        place,
+        object: None,
+        message: format!("the kernel's maps are too small: {what}"),
+        hint: "fewer or smaller services, rules or weights".to_owned(),
     }
 }
 

@@ -15,11 +15,11 @@ use tracing::{info, warn};
 
 use super::{OnProxyDown, Settings};
 use crate::{
-    control::{Reconcile, Reconciled},
+    control::{NotReconciled, Reconcile, Reconciled},
     datapath::{
         self, Kernel, KernelConfig, KernelEnforcement, KernelLog, KernelMaps, KernelObserver,
         desired::{self, desired},
-        reconcile::reconcile,
+        reconcile::{ReconcileError, reconcile_around},
         state::{Capacity, State},
     },
     enforce::Enforcement,
@@ -127,11 +127,18 @@ impl Reconcile for KernelHalf {
         &mut self,
         snapshot: &Snapshot,
         sources: &BTreeMap<u64, ClassId>,
-    ) -> anyhow::Result<Reconciled> {
+        counted: &mut dyn FnMut(),
+    ) -> Result<Reconciled, NotReconciled> {
         let desired = desired(snapshot, sources, self.on_proxy_down);
-        let report = reconcile(&mut self.state, &desired, &mut self.store)?;
+        let report = reconcile_around(&mut self.state, &desired, &mut self.store, |ids| {
+            self.enforcement.set_ids(ids);
+            counted();
+        });
         self.observer.follow(&self.state);
-        self.enforcement.set_ids(self.state.upstream_ids());
+        let report = report.map_err(|error| match error {
+            ReconcileError::Capacity(error) => NotReconciled::DoesNotFit(error.to_string()),
+            ReconcileError::Store(error) => NotReconciled::Failed(error.to_string()),
+        })?;
         Ok(Reconciled {
             operations: report.ops,
             leftovers: report.leftovers,

@@ -52,6 +52,9 @@ fn broken() -> Vec<Finding> {
     }]
 }
 
+/// Services that fit in the maps.
+const FIT: usize = 2;
+
 /// Sends the generation of every reconciliation.
 struct Kernel {
     reconciled: mpsc::Sender<u64>,
@@ -63,12 +66,17 @@ impl Reconcile for Kernel {
         &mut self,
         snapshot: &Snapshot,
         _sources: &BTreeMap<u64, ClassId>,
-    ) -> anyhow::Result<Reconciled> {
+        counted: &mut dyn FnMut(),
+    ) -> Result<Reconciled, NotReconciled> {
         if self.failures > 0 {
             self.failures -= 1;
-            anyhow::bail!("the map is full");
+            return Err(NotReconciled::Failed("no memory".into()));
         }
-        self.reconciled.send(snapshot.generation())?;
+        if snapshot.ports().len() > FIT {
+            return Err(NotReconciled::DoesNotFit("3 services are needed, 2 fit".into()));
+        }
+        counted();
+        self.reconciled.send(snapshot.generation()).unwrap();
         Ok(Reconciled {
             operations: 1,
             leftovers: false,
@@ -119,7 +127,7 @@ impl Bed {
 }
 
 #[test]
-fn a_good_configuration_is_published_then_reconciled() {
+fn a_good_configuration_is_put_in_force() {
     let mut bed = bed([Ok(compiled(1))], 0);
     assert_eq!(bed.readiness.blockers(), ["configuration"]);
     bed.change("one");
@@ -148,6 +156,27 @@ fn a_broken_configuration_changes_nothing_and_says_so() {
         (2, 2)
     );
     assert_eq!(bed.reconciled.try_iter().collect::<Vec<_>>(), [1, 2]);
+}
+
+#[test]
+fn what_does_not_fit_in_the_kernel_is_not_put_in_force_in_the_proxy_either() {
+    let mut bed = bed([Ok(compiled(1)), Ok(compiled(FIT + 1)), Ok(compiled(2))], 0);
+    bed.change("one");
+    bed.change("too large");
+    assert_eq!(bed.live.load().generation(), 1);
+    let reload = bed.live.last_reload().unwrap();
+    assert_eq!(reload.findings[0].code, "capacity");
+    bed.change("two");
+    assert_eq!(bed.live.load().ports().len(), 2);
+}
+
+#[test]
+fn a_kernel_that_fails_is_tried_again_with_the_new_configuration() {
+    let mut bed = bed([Ok(compiled(1))], 1);
+    bed.change("one");
+    assert_eq!(bed.live.load().generation(), 0);
+    bed.control.reconcile();
+    assert_eq!((bed.live.load().generation(), bed.live.in_step()), (1, 1));
 }
 
 #[test]
