@@ -62,7 +62,10 @@ fn position(subset: *mut Subset, first: u32, count: u32, balance: u32) -> u32 {
         return random() % count;
     }
     if balance == Balance::LeastConn as u32 {
-        return less_busy(first, random() % count, random() % count);
+        // Two different ones: the second is one of the others, so that of two endpoints both are looked at.
+        let one = random() % count;
+        let other = (one + 1 + random() % (count - 1)) % count;
+        return less_busy(first, one, other);
     }
     (fetch_add(unsafe { &raw mut (*subset).cursor }, 1) % u64::from(count)) as u32
 }

@@ -22,11 +22,11 @@ use crate::{
 pub const ADMIN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 15_020);
 
 /// The agent is ready within this time; emulated machines are slow.
-const READY_WITHIN: Duration = Duration::from_secs(60);
+const READY_WITHIN: Duration = Duration::from_secs(180);
 /// The agent ends within this time after SIGTERM.
 const GONE_WITHIN: Duration = Duration::from_secs(30);
 /// A change of the configuration is in force within this time.
-const CHANGED_WITHIN: Duration = Duration::from_secs(20);
+const CHANGED_WITHIN: Duration = Duration::from_secs(60);
 /// Lines of the log that a failure shows.
 const LOG_LINES: usize = 40;
 

@@ -32,8 +32,8 @@ fn least_conn() -> Result<()> {
     ensure!(first.from("v1") == 20, "{first:?}");
     agent.change(RULES, &balance("store", "LEAST_CONN"))?;
     let then = cluster.a.connect(Connect::to(STORE, 40).hold())?;
-    // Of two drawn among three, v1 is one of them, and loses, until the others have caught up.
+    // Two different ones are drawn of three: v1 is one of them or not, and loses until the others have caught up.
     let (v1, v2, v3) = (then.from("v1"), then.from("v2"), then.from("v3"));
-    ensure!(v1 + v2 + v3 == 40 && v1 <= 6 && v2.abs_diff(v3) <= 8, "{then:?}");
+    ensure!(v1 <= 2 && v2.abs_diff(v3) <= 8 && v1 + v2 + v3 == 40, "{then:?}");
     Ok(())
 }

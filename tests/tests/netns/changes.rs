@@ -23,7 +23,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("weights_change_while_http_flows", http_change_under_load),
 ];
 
-const SOON: Duration = Duration::from_secs(20);
+const SOON: Duration = Duration::from_secs(60);
 
 /// Connects until stopped.
 pub(crate) fn endless(target: SocketAddr) -> Connect {

@@ -238,7 +238,7 @@ fn handovers_end() -> Result<()> {
     Ok(())
 }
 
-const SOON: Duration = Duration::from_secs(10);
+const SOON: Duration = Duration::from_secs(60);
 
 fn nobody_else_is_served() -> Result<()> {
     let cluster = Cluster::new()?;

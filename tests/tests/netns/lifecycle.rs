@@ -124,7 +124,7 @@ fn rules_of_the_meantime() -> Result<()> {
     Ok(())
 }
 
-const SOON: Duration = Duration::from_secs(20);
+const SOON: Duration = Duration::from_secs(60);
 
 /// Ids of the attached programs.
 fn hooks(status: &serde_json::Value) -> Result<Vec<u32>> {

@@ -72,7 +72,7 @@ fn changing_policies_keep_count() -> Result<()> {
     Ok(())
 }
 
-const SOON: Duration = Duration::from_secs(10);
+const SOON: Duration = Duration::from_secs(60);
 
 /// Waits until the kernel counts `active` open connections.
 fn until_active(agent: &Agent<'_>, policy: &str, active: u64) -> Result<()> {

@@ -45,31 +45,25 @@ fn shares_are_exact() -> Result<()> {
             "{connects} connects, weights {weights:?}: {:?}",
             seen.served
         ));
-        // What clients reset may still wait to be accepted.
-        let all = || {
-            served(&cluster)
-                .ok()
-                .filter(|now| now.iter().sum::<u64>() == before.iter().sum::<u64>() + connects)
-        };
-        let after = wait::until("the servers to accept", SOON, all)
-            .with_context(|| format!("{before:?} {:?}", served(&cluster)))?;
-        for (server, (before, after)) in cluster.servers.iter().zip(before.into_iter().zip(after)) {
+        for (n, server) in cluster.servers.iter().enumerate() {
             let weight = weights
                 .iter()
                 .find(|(v, _)| *v == server.name())
                 .map_or(0, |(_, w)| *w);
             let expected = connects * u64::from(weight) / 100;
-            let client_side = seen.from(&server.v4(TCP).to_string());
+            let got = seen.from(&server.v4(TCP).to_string());
+            ensure!(got == expected, "{weights:?}: {} got {got}", server.name());
+            // Clients reset at once; where a reset overtakes the handshake's end, the server never hears of it.
+            let heard = || served(&cluster).ok().map(|now| now[n] - before[n]);
+            let enough = wait::until("the server to accept", SOON, || {
+                heard().filter(|h| *h >= expected * 99 / 100)
+            });
+            let heard =
+                enough.with_context(|| format!("{} accepted {:?} of {expected}", server.name(), heard()))?;
             ensure!(
-                client_side == expected,
-                "{weights:?}: {} got {client_side}",
+                heard <= expected,
+                "{} accepted {heard} of {expected}",
                 server.name()
-            );
-            ensure!(
-                after - before == expected,
-                "{weights:?}: {} accepted {}, expected {expected}",
-                server.name(),
-                after - before
             );
         }
     }
