@@ -195,7 +195,8 @@ impl Agent {
             let live = live.clone();
             move || live.load().generation() > 0
         };
-        let heartbeat = Heartbeat::start(alive, kernel.beat())?;
+        let unborn = readiness.block("the proxy's first sign of life in the kernel");
+        let heartbeat = Heartbeat::start(alive, kernel.beat(), unborn)?;
         let view = View {
             live,
             observed: Some(kernel.observed.clone()),

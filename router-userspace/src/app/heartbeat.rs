@@ -13,6 +13,11 @@ use std::{
 
 use router_common::settings::HEARTBEAT_EVERY;
 
+use crate::readiness::BlockReady;
+
+/// How often it is asked whether there is life, before there is.
+const UNTIL_ALIVE: Duration = Duration::from_millis(5);
+
 /// Beats until it is stopped or dropped.
 #[derive(Debug)]
 pub(super) struct Heartbeat {
@@ -21,18 +26,27 @@ pub(super) struct Heartbeat {
 }
 
 impl Heartbeat {
-    /// Calls `beat` now and every [`HEARTBEAT_EVERY`] nanoseconds, as long as `alive` holds.
+    /// Calls `beat` as soon as `alive` holds, and from then on every [`HEARTBEAT_EVERY`] nanoseconds, as long as it holds.
+    /// `not_ready` is dropped after the first beat: before it the kernel routes past the proxy.
     pub(super) fn start(
         alive: impl Fn() -> bool + Send + 'static,
         beat: Arc<dyn Fn() + Send + Sync>,
+        not_ready: BlockReady,
     ) -> io::Result<Self> {
         let (stop, stopped) = sync_channel(0);
         let run = move || {
+            let mut not_ready = Some(not_ready);
             loop {
                 if alive() {
                     beat();
+                    not_ready = None;
                 }
-                match stopped.recv_timeout(Duration::from_nanos(HEARTBEAT_EVERY)) {
+                let pause = if not_ready.is_some() {
+                    UNTIL_ALIVE
+                } else {
+                    Duration::from_nanos(HEARTBEAT_EVERY)
+                };
+                match stopped.recv_timeout(pause) {
                     Err(RecvTimeoutError::Timeout) => {}
                     Ok(()) | Err(RecvTimeoutError::Disconnected) => return,
                 }
@@ -66,15 +80,18 @@ mod tests {
     use std::sync::mpsc;
 
     use super::*;
+    use crate::readiness::Readiness;
 
     #[test]
     fn it_beats_until_it_is_stopped() {
         let (sender, beats) = mpsc::channel();
         let beat: Arc<dyn Fn() + Send + Sync> = Arc::new(move || sender.send(()).unwrap_or_default());
-        let mut heartbeat = Heartbeat::start(|| true, beat).unwrap();
+        let readiness = Readiness::default();
+        let mut heartbeat = Heartbeat::start(|| true, beat, readiness.block("life")).unwrap();
         for _ in 0..2 {
             beats.recv_timeout(Duration::from_secs(10)).unwrap();
         }
+        assert!(readiness.is_ready());
         heartbeat.stop();
         beats.try_iter().count();
         assert!(beats.try_recv().is_err());
@@ -86,8 +103,10 @@ mod tests {
         let (asked, questions) = mpsc::channel();
         let beat: Arc<dyn Fn() + Send + Sync> = Arc::new(move || sender.send(()).unwrap_or_default());
         let alive = move || asked.send(()).is_err();
-        let heartbeat = Heartbeat::start(alive, beat).unwrap();
+        let readiness = Readiness::default();
+        let heartbeat = Heartbeat::start(alive, beat, readiness.block("life")).unwrap();
         questions.recv_timeout(Duration::from_secs(10)).unwrap();
+        assert!(!readiness.is_ready());
         drop(heartbeat);
         assert!(beats.try_recv().is_err());
     }
