@@ -91,6 +91,14 @@ pub trait Reconcile: Send {
         sources: &BTreeMap<u64, ClassId>,
         counted: &mut dyn FnMut(),
     ) -> Result<Reconciled, NotReconciled>;
+
+    /// Looks whether somebody else wrote to the maps, for the next [`Reconcile::reconcile`] to put right. Returns how
+    /// many entries differed.
+    ///
+    /// # Errors
+    ///
+    /// A map could not be read.
+    fn refresh(&mut self) -> Result<usize, NotReconciled>;
 }
 
 /// What control works with.
@@ -172,10 +180,15 @@ impl Control {
     }
 
     /// Reads the configuration when its files are not what was read, although nobody said so: a watch sees nothing of
-    /// a directory that took the other's place, nor of what changes on another machine.
+    /// a directory that took the other's place, nor of what changes on another machine. The maps are looked at too.
     fn look_again(&mut self) {
         if fingerprint(&self.parts.config) != self.seen {
             self.read();
+        }
+        match self.parts.kernel.refresh() {
+            Ok(0) => {}
+            Ok(entries) => warn!(entries, "somebody else wrote to the maps; they are put right"),
+            Err(error) => warn!(%error, "the maps cannot be looked at"),
         }
     }
 

@@ -19,7 +19,7 @@ use crate::{
     datapath::{
         self, Kernel, KernelConfig, KernelEnforcement, KernelLog, KernelMaps, KernelObserver,
         desired::{self, desired},
-        reconcile::{ReconcileError, reconcile_around},
+        reconcile::{self, ReconcileError, reconcile_around},
         state::{Capacity, State},
     },
     enforce::Enforcement,
@@ -143,6 +143,11 @@ impl Reconcile for KernelHalf {
             operations: report.ops,
             leftovers: report.leftovers,
         })
+    }
+
+    fn refresh(&mut self) -> Result<usize, NotReconciled> {
+        let differing = reconcile::refresh(&mut self.state, &self.store);
+        differing.map_err(|error| NotReconciled::Failed(error.to_string()))
     }
 }
 
