@@ -151,6 +151,8 @@ impl<'m> Builder<'m> {
             timeout: rule.timeout.unwrap_or(DEFAULT_TIMEOUT),
             retries: rule.retries,
             fault: rule.fault,
+            redirect: rule.redirect.clone(),
+            rewrite: rule.rewrite.clone(),
         }
     }
 

@@ -22,6 +22,7 @@ pub mod labels;
 pub mod matcher;
 pub mod model;
 pub mod policy;
+pub mod rewrite;
 pub mod snapshot;
 pub mod source;
 pub mod text;

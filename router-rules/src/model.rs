@@ -13,6 +13,7 @@ use crate::{
     id::{Origin, ServiceName},
     labels::Labels,
     policy::Policy,
+    rewrite::{Redirect, Rewrite},
     source::{SourceMatch, Workload},
     text::TextMatch,
 };
@@ -120,6 +121,10 @@ pub struct Rule {
     pub retries: Option<Retries>,
     /// Faults to inject.
     pub fault: Fault,
+    /// Answer instead of forwarding.
+    pub redirect: Option<Redirect>,
+    /// Another path or host towards the endpoint.
+    pub rewrite: Rewrite,
 }
 
 /// Place of a rule in the order of evaluation: smaller is tried first. Rules of equal rank keep the order in which
@@ -142,7 +147,7 @@ impl Rule {
     }
 
     /// A rule that sends every request to every instance of `destination`: the base for one that says more.
-    pub const fn new(origin: Origin, destination: ServiceName) -> Self {
+    pub fn new(origin: Origin, destination: ServiceName) -> Self {
         Self {
             origin,
             destination,
@@ -151,10 +156,9 @@ impl Rule {
             targets: Vec::new(),
             timeout: None,
             retries: None,
-            fault: Fault {
-                delay: None,
-                abort: None,
-            },
+            fault: Fault::default(),
+            redirect: None,
+            rewrite: Rewrite::default(),
         }
     }
 }

@@ -16,7 +16,9 @@ use crate::{
     matcher::{Conditions, Request},
     model::{Endpoint, Model, Protocol},
     policy::{LoadBalancing, Policy, PolicyId},
+    rewrite::{Redirect, Rewrite},
     source::{ClassId, Sources, Workload, WorkloadId},
+    text::TextMatch,
     weight::SlotTable,
 };
 
@@ -115,6 +117,8 @@ pub struct Rule {
     pub(crate) timeout: Duration,
     pub(crate) retries: Option<Retries>,
     pub(crate) fault: Fault,
+    pub(crate) redirect: Option<Redirect>,
+    pub(crate) rewrite: Rewrite,
 }
 
 impl Rule {
@@ -149,6 +153,14 @@ impl Rule {
     /// Faults.
     pub const fn fault(&self) -> &Fault {
         &self.fault
+    }
+    /// Answer instead of forwarding.
+    pub const fn redirect(&self) -> Option<&Redirect> {
+        self.redirect.as_ref()
+    }
+    /// Another path or host towards the endpoint.
+    pub const fn rewrite(&self) -> &Rewrite {
+        &self.rewrite
     }
 
     /// True when it matches whatever the request and the caller.
@@ -211,6 +223,8 @@ pub struct Route<'s> {
     snapshot: &'s Snapshot,
     port: &'s Port,
     rule: Option<&'s Rule>,
+    /// The path condition that held, when the rule rewrites paths.
+    matched_path: Option<&'s TextMatch>,
 }
 
 /// Every weight of the rule is zero.
@@ -230,6 +244,10 @@ impl<'s> Route<'s> {
     /// Limit of the whole request.
     pub fn timeout(&self) -> Duration {
         self.rule.map_or(DEFAULT_TIMEOUT, Rule::timeout)
+    }
+    /// The path for the endpoint in place of the request's; none: it stays.
+    pub fn rewritten_path(&self, path: &str) -> Option<String> {
+        self.rule?.rewrite.path(path, self.matched_path)
     }
     /// Subsets with their weights; one with weight 100 when no rule matched.
     pub fn targets(&self) -> impl ExactSizeIterator<Item = (&'s Subset, u32)> + use<'s> {
@@ -326,7 +344,14 @@ impl Snapshot {
     /// Decides a request: the first rule of `port` that matches.
     pub fn route_http<'s>(&'s self, port: &'s Port, caller: ClassId, request: &Request<'_>) -> Route<'s> {
         let holds = |entry| self.conditions(port, entry).hold(&self.sources, caller, request);
-        self.route(port, port.index.first(&self.sources, caller, request, holds))
+        let route = self.route(port, port.index.first(&self.sources, caller, request, holds));
+        let rewriting = route.rule.filter(|rule| rule.rewrite.uri.is_some());
+        let mut alternatives = rewriting.iter().flat_map(|rule| &rule.any_of);
+        let held = alternatives.find(|alternative| alternative.hold(&self.sources, caller, request));
+        Route {
+            matched_path: held.and_then(|alternative| alternative.path.as_ref()),
+            ..route
+        }
     }
 
     /// Decides a connection, of which only the caller is known. Rules with HTTP conditions never match.
@@ -351,6 +376,7 @@ impl Snapshot {
             snapshot: self,
             port,
             rule: position.map(|position| self.rule(port.rules[position])),
+            matched_path: None,
         }
     }
 }

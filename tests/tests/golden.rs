@@ -226,6 +226,20 @@ fn rule(rule: &Rule, text: &mut String) {
         };
         let _ = writeln!(text, "  {weight} to {labels}{service}");
     }
+    if let Some(redirect) = &rule.redirect {
+        let _ = writeln!(
+            text,
+            "  redirect {} to host {:?} path {:?}",
+            redirect.status, redirect.authority, redirect.uri
+        );
+    }
+    if !rule.rewrite.is_empty() {
+        let _ = writeln!(
+            text,
+            "  rewrite to host {:?} path {:?}",
+            rule.rewrite.authority, rule.rewrite.uri
+        );
+    }
     if let Some(timeout) = rule.timeout {
         let _ = writeln!(text, "  timeout {timeout:?}");
     }

@@ -20,6 +20,7 @@ mod wire {
     mod pools;
     mod protocols;
     mod retries;
+    mod rewrites;
     mod routing;
     mod smuggling;
     mod streaming;

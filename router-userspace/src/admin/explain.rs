@@ -106,7 +106,7 @@ pub fn explain(
         frontends: port.frontends().to_vec(),
         routed_by: routed_by(port).to_owned(),
         rules: steps(snapshot, port, class, request.as_ref()),
-        decision: decision(snapshot, observed, &route, request.is_some()),
+        decision: decision(snapshot, observed, &route, request.as_ref()),
         kernel: held.as_ref().map(kernel_side),
     })
 }
@@ -218,8 +218,15 @@ fn steps(snapshot: &Snapshot, port: &Port, class: ClassId, request: Option<&Requ
         .collect()
 }
 
-fn decision(snapshot: &Snapshot, observed: Option<&dyn Observed>, route: &Route<'_>, http: bool) -> Decision {
+fn decision(
+    snapshot: &Snapshot,
+    observed: Option<&dyn Observed>,
+    route: &Route<'_>,
+    request: Option<&Request<'_>>,
+) -> Decision {
     let rule = route.rule();
+    let for_request = rule.filter(|_| request.is_some());
+    let forwarded = for_request.is_none_or(|rule| rule.redirect().is_none());
     // The table that routes says the shares: apportionment may round what was written.
     let share = |target: usize| match rule.map(|r| r.table().slots()) {
         None => 100.0,
@@ -236,16 +243,16 @@ fn decision(snapshot: &Snapshot, observed: Option<&dyn Observed>, route: &Route<
             .pick(0)
             .is_err()
             .then(|| router_common::reason::Reason::NoWeight.name().to_owned()),
-        timeout_ms: (http && rule.is_some()).then(|| milliseconds(route.timeout())),
-        retries: rule
-            .filter(|_| http)
-            .and_then(|r| r.retries())
-            .map(words::retries),
-        faults: rule
-            .filter(|_| http)
-            .map(|r| words::faults(r.fault()))
+        actions: request
+            .map(|request| words::actions(route, request))
             .unwrap_or_default(),
+        timeout_ms: for_request
+            .filter(|_| forwarded)
+            .map(|_| milliseconds(route.timeout())),
+        retries: for_request.and_then(|r| r.retries()).map(words::retries),
+        faults: for_request.map(|r| words::faults(r.fault())).unwrap_or_default(),
         targets: targets
+            .filter(|_| forwarded)
             .map(|(i, (subset, weight))| target(snapshot, observed, subset, (weight, share(i))))
             .collect(),
     }

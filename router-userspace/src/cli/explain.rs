@@ -164,12 +164,13 @@ fn decision(text: &mut String, answer: &Explanation, paint: Paint) {
     if let Some(refusal) = &decision.refusal {
         let _ = writeln!(text, "  {}", paint.bad(&format!("refused: {refusal}")));
     }
+    let actions = decision.actions.iter().cloned();
     let timeout = decision
         .timeout_ms
         .map(|ms| format!("timeout {:?}", std::time::Duration::from_millis(ms)));
     let retries = decision.retries.as_ref().map(|r| format!("retries {r}"));
-    for action in timeout
-        .into_iter()
+    for action in actions
+        .chain(timeout)
         .chain(retries)
         .chain(decision.faults.iter().cloned())
     {

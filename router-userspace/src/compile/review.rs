@@ -79,7 +79,7 @@ impl<'r> Review<'r> {
                 self.has_endpoints(rule, &format!("{field}.tags"), service, &target.labels);
             }
         }
-        if rule.item.targets.is_empty() {
+        if rule.item.targets.is_empty() && rule.item.redirect.is_none() {
             self.has_endpoints(rule, "destination", destination, &Labels::default());
         }
         self.weights(rule);
@@ -203,6 +203,8 @@ impl<'r> Review<'r> {
                 "httpFault",
                 "has no effect",
             ),
+            (item.redirect.is_some(), "redirect", "has no effect"),
+            (!item.rewrite.is_empty(), "rewrite", "has no effect"),
         ];
         for (_, field, effect) in needs.into_iter().filter(|need| need.0) {
             let message = format!("{} has only TCP ports, so this {effect}", destination.name);

@@ -1,6 +1,7 @@
 //! 0.1 route rules → rules of the model, one by one. It does not know which services exist.
 
 mod actions;
+mod address;
 mod condition;
 
 use router_rules::{action::Target, id::ServiceName, labels::Labels, model::Rule};
@@ -76,6 +77,9 @@ impl<'c> Compiler<'c> {
             .as_ref()
             .map(|f| self.fault(f))
             .unwrap_or_default();
+        self.contradictions(rule);
+        let redirect = rule.redirect.as_ref().and_then(|r| self.redirect(r));
+        let rewrite = rule.rewrite.as_ref().map(|r| self.rewrite(r)).unwrap_or_default();
         Some(Rule {
             origin: origin(self.position),
             destination: destination?,
@@ -89,6 +93,8 @@ impl<'c> Compiler<'c> {
             timeout,
             retries,
             fault,
+            redirect,
+            rewrite,
         })
     }
 

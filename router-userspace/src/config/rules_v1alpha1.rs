@@ -15,8 +15,6 @@ use serde::{
 pub const NOT_SUPPORTED_YET: &[(RuleKind, &str)] = {
     use RuleKind::{DestinationPolicy as Policy, RouteRule as Rule};
     &[
-        (Rule, "redirect"),
-        (Rule, "rewrite"),
         (Rule, "mirror"),
         (Rule, "corsPolicy"),
         (Rule, "appendHeaders"),
@@ -85,6 +83,10 @@ pub struct RouteRule {
     pub r#match: Option<MatchCondition>,
     /// Weighted destinations; none: every instance.
     pub route: Option<Vec<DestinationWeight>>,
+    /// Answer that sends the client elsewhere.
+    pub redirect: Option<Address>,
+    /// Another path or host towards the endpoint.
+    pub rewrite: Option<Address>,
     /// Limit of the whole request.
     #[serde(alias = "http_req_timeout")]
     pub http_req_timeout: Option<HttpTimeout>,
@@ -148,6 +150,16 @@ pub struct DestinationWeight {
 
 /// Pairs that select instances.
 pub type Labels = BTreeMap<String, String>;
+
+/// Another path, another host, or both.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Address {
+    /// The path.
+    pub uri: Option<String>,
+    /// The host, perhaps with a port.
+    pub authority: Option<String>,
+}
 
 /// Limit of a request.
 #[derive(Debug, Default, Deserialize)]

@@ -42,6 +42,7 @@ codes! {
     UNKNOWN_FIELD = Error "unknown-field": "The rule language has no field of this name here.";
     WRONG_TYPE = Error "wrong-type": "The value has another type than the field takes.";
     CONFLICTING_FIELDS = Error "conflicting-fields": "Two fields, or two spellings of one field, exclude each other.";
+    CONTRADICTORY_ACTIONS = Error "contradictory-actions": "A rule has two actions of which one would keep the other from happening.";
     MISSING_FIELD = Error "missing-field": "A field that must be there is not.";
     INVALID_NAME = Error "invalid-name": "An object, namespace or service has a name that DNS would not take.";
     DUPLICATE_NAME = Error "duplicate-name": "Two objects of one kind have the same name.";

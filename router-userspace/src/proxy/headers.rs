@@ -16,6 +16,8 @@ use super::error::{Kind, ProxyError};
 pub(crate) const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 pub(crate) const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const X_ENVOY_ORIGINAL_PATH: HeaderName = HeaderName::from_static("x-envoy-original-path");
+const X_ENVOY_ORIGINAL_HOST: HeaderName = HeaderName::from_static("x-envoy-original-host");
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
@@ -265,6 +267,35 @@ pub(crate) fn complete_host(parts: &mut request::Parts, destination: SocketAddr)
     {
         parts.headers.insert(HOST, host);
     }
+}
+
+/// Gives a sanitised request another path; the endpoint learns the old one from `x-envoy-original-path`.
+///
+/// # Errors
+///
+/// The new path is too long or otherwise none.
+pub(crate) fn rewrite_path(parts: &mut request::Parts, path: &str) -> Result<(), ProxyError> {
+    let malformed = || ProxyError::bad_request("the rewritten path is malformed");
+    let path = PathAndQuery::try_from(path).map_err(|_| malformed())?;
+    let old = parts.uri.path_and_query().map_or("/", PathAndQuery::as_str);
+    let old = HeaderValue::from_str(old).map_err(|_| malformed())?;
+    parts.headers.insert(X_ENVOY_ORIGINAL_PATH, old);
+    parts.uri = Uri::from(path);
+    Ok(())
+}
+
+/// Gives a sanitised request another host; the endpoint learns the old one from `x-envoy-original-host`.
+///
+/// # Errors
+///
+/// The new host cannot be a field's value.
+pub(crate) fn rewrite_host(parts: &mut request::Parts, host: &str) -> Result<(), ProxyError> {
+    let host = HeaderValue::from_str(host)
+        .map_err(|_| ProxyError::bad_request("the rewritten host is malformed"))?;
+    if let Some(old) = parts.headers.insert(HOST, host) {
+        parts.headers.insert(X_ENVOY_ORIGINAL_HOST, old);
+    }
+    Ok(())
 }
 
 /// Gives a sanitised request the form that an endpoint expects: HTTP/2 with `:authority`, or HTTP/1.1 with `Host`.

@@ -7,7 +7,11 @@ use std::sync::Arc;
 use http::{HeaderValue, Request, Response, StatusCode, header::CONNECTION, request};
 use http_body::Body as _;
 use hyper::{body::Incoming, upgrade::OnUpgrade};
-use router_rules::{action::Fault, matcher};
+use router_rules::{
+    action::Fault,
+    matcher,
+    snapshot::{Route, Rule},
+};
 use tokio::time::{Instant, sleep};
 
 use super::{
@@ -18,7 +22,7 @@ use super::{
     exchange::Exchange,
     forward::{Answer, Deadline, Destination, Outbound, OutboundBody, forward},
     headers::{self, BodyFraming},
-    respond::{self, Dialect},
+    respond::{self, Dialect, OwnAnswer},
     upgrade,
     upstream::limited_policy,
 };
@@ -34,7 +38,8 @@ pub(crate) async fn serve(session: Arc<Session>, request: Request<Incoming>) -> 
         .as_ref()
         .is_err_and(|error| error.side() == Side::Downstream);
     let mut response = match outcome {
-        Ok(reply) => reply.into_response(exchange),
+        Ok(Reply::Forwarded(forwarded)) => forwarded.into_response(exchange),
+        Ok(Reply::Own(own)) => respond::answer(own, exchange),
         Err(error) => respond::refuse(error, dialect, exchange),
     };
     let tunnel = response.status() == StatusCode::SWITCHING_PROTOCOLS;
@@ -66,6 +71,10 @@ async fn answer(
     exchange.routed(&route);
     if let Some(rule) = route.rule() {
         inject(rule.fault()).await?;
+        if let Some(redirect) = rule.redirect() {
+            let location = redirect.location(&seen(&head));
+            return OwnAnswer::redirect(redirect.status, &location).map(Reply::Own);
+        }
     }
 
     let turn = worker.views().take_turn(&view, &route);
@@ -86,6 +95,7 @@ async fn answer(
     headers::complete_host(&mut head, session.destination);
     headers::add_forwarding(&mut head.headers, &session.forwarded_for);
     exchange.forwarded(&head.headers);
+    rewrite(&mut head, &route)?;
     let framing = if matches!(body, OutboundBody::Empty) {
         BodyFraming::Empty
     } else {
@@ -95,11 +105,26 @@ async fn answer(
 
     let deadline = Deadline::new(route.timeout(), Instant::now(), exchange.request.clone());
     let answer = forward(exchange, &destination, Outbound { head, body }, deadline.clone()).await?;
-    Ok(Reply {
+    Ok(Reply::Forwarded(Forwarded {
         answer,
         deadline,
         tunnel,
-    })
+    }))
+}
+
+/// Gives the request the path and host that its rule wants endpoints to see.
+fn rewrite(head: &mut request::Parts, route: &Route<'_>) -> Result<(), ProxyError> {
+    let Some(rewrite) = route.rule().map(Rule::rewrite).filter(|r| !r.is_empty()) else {
+        return Ok(());
+    };
+    if let Some(host) = &rewrite.authority {
+        headers::rewrite_host(head, host)?;
+    }
+    let path = head.uri.path_and_query().map_or("/", |path| path.as_str());
+    match route.rewritten_path(path) {
+        Some(path) => headers::rewrite_path(head, &path),
+        None => Ok(()),
+    }
 }
 
 /// What the engine sees of a request.
@@ -144,15 +169,22 @@ fn outbound_body(exchange: &mut Exchange, destination: &Destination<'_>, body: I
     }
 }
 
+/// What a request is answered with.
+enum Reply {
+    Forwarded(Forwarded),
+    /// No endpoint was asked.
+    Own(OwnAnswer),
+}
+
 /// An endpoint's answer with what is needed to pass it on.
-struct Reply {
+struct Forwarded {
     answer: Answer,
     deadline: Deadline,
     /// The client's side of the tunnel that it asked for.
     tunnel: Option<OnUpgrade>,
 }
 
-impl Reply {
+impl Forwarded {
     fn into_response(self, mut exchange: Exchange) -> Response<ResponseBody> {
         let Answer {
             response,

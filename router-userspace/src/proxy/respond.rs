@@ -3,7 +3,10 @@
 //! It does not decide whether something is an error.
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header::CONTENT_TYPE};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Response, StatusCode,
+    header::{CONTENT_TYPE, LOCATION},
+};
 
 use super::{
     body::ResponseBody,
@@ -36,6 +39,39 @@ impl Dialect {
             _ => Self::Http,
         }
     }
+}
+
+/// An answer without a body that a rule asks for.
+#[derive(Debug)]
+pub(crate) struct OwnAnswer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+}
+
+impl OwnAnswer {
+    /// Sends the client to `location`.
+    ///
+    /// # Errors
+    ///
+    /// `location` cannot be a field's value.
+    pub(crate) fn redirect(status: u16, location: &str) -> Result<Self, ProxyError> {
+        let location = HeaderValue::from_str(location)
+            .map_err(|_| ProxyError::bad_request("the location is malformed"))?;
+        Ok(Self {
+            status: StatusCode::from_u16(status).unwrap_or(StatusCode::MOVED_PERMANENTLY),
+            headers: [(LOCATION, location)].into_iter().collect(),
+        })
+    }
+}
+
+/// Answers a request as its rule asks.
+pub(crate) fn answer(answer: OwnAnswer, mut exchange: Exchange) -> Response<ResponseBody> {
+    exchange.responds(answer.status.as_u16());
+    exchange.complete();
+    let mut response = Response::new(ResponseBody::own(Bytes::new(), exchange));
+    *response.status_mut() = answer.status;
+    *response.headers_mut() = answer.headers;
+    response
 }
 
 /// Answers a request that failed.

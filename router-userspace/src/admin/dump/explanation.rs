@@ -94,6 +94,9 @@ pub struct Decision {
     /// Name of the refusal, when nothing can be chosen: `no-weight`.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub refusal: Option<String>,
+    /// What is answered, or what is changed of the request, in words.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub actions: Vec<String>,
     /// Time for the whole request, in milliseconds; none for a connection.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub timeout_ms: Option<u64>,

@@ -1,6 +1,10 @@
 //! Actions in words. It knows no formats.
 
-use router_rules::action::{Fault, Fraction, Retries};
+use router_rules::{
+    action::{Fault, Fraction, Retries},
+    matcher::Request,
+    snapshot::Route,
+};
 
 /// Names listed in a hint.
 const MAX_NAMED: usize = 5;
@@ -14,6 +18,22 @@ pub(super) fn retries(retries: &Retries) -> String {
         .map(|t| format!(", each within {t:?}"))
         .unwrap_or_default();
     format!("{} after the first attempt{within}", retries.attempts)
+}
+
+/// `redirect with 301 to http://new/`, `rewrite the path to /new`
+pub(super) fn actions(route: &Route<'_>, request: &Request<'_>) -> Vec<String> {
+    let Some(rule) = route.rule() else {
+        return Vec::new();
+    };
+    let redirect = rule
+        .redirect()
+        .map(|r| format!("redirect with {} to {}", r.status, r.location(request)));
+    let path = route
+        .rewritten_path(request.path)
+        .map(|path| format!("rewrite the path to {path}"));
+    let host = &rule.rewrite().authority;
+    let host = host.as_ref().map(|host| format!("rewrite the host to {host}"));
+    redirect.into_iter().chain(path).chain(host).collect()
 }
 
 /// `delay of 5s for 10 % of requests`

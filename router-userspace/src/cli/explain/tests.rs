@@ -81,6 +81,7 @@ fn answer() -> Explanation {
         decision: Decision {
             rule: Some("route-rule mongodb-split".into()),
             refusal: None,
+            actions: Vec::new(),
             timeout_ms: None,
             retries: None,
             faults: Vec::new(),
@@ -143,6 +144,7 @@ fn a_request_shows_its_actions() {
     answer.decision = Decision {
         rule: None,
         refusal: Some("no-weight".into()),
+        actions: Vec::new(),
         timeout_ms: Some(1500),
         retries: Some("3 after the first attempt".into()),
         faults: vec!["delay of 5s for every request".into()],

@@ -158,7 +158,7 @@ impl Compiler<'_> {
         }
     }
 
-    fn missing(&mut self, parent: &str, field: &str) {
+    pub(super) fn missing(&mut self, parent: &str, field: &str) {
         self.report(
             &codes::MISSING_FIELD,
             parent,
