@@ -2,7 +2,11 @@
 
 use std::time::Duration;
 
-use crate::{id::ServiceName, labels::Labels};
+use crate::{
+    id::ServiceName,
+    labels::Labels,
+    status::{GrpcStatus, Http2Error},
+};
 
 /// Time a request of a service with rules may take when its rule names no timeout (0.1 documentation: 15 seconds).
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(15);
@@ -60,7 +64,36 @@ pub struct Delay {
     /// Share of requests that are delayed.
     pub fraction: Fraction,
     /// How long.
-    pub duration: Duration,
+    pub time: DelayTime,
+}
+
+/// Longest exponential delay, as a multiple of its mean: one draw in 22,026 would be longer.
+pub const MAX_EXPONENTIAL_DELAY: u32 = 10;
+
+/// How long requests are delayed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum DelayTime {
+    /// All of them for the same time.
+    Fixed(Duration),
+    /// Each for a time of its own: exponentially distributed, at most [`MAX_EXPONENTIAL_DELAY`] times the mean.
+    Exponential {
+        /// Mean of the distribution.
+        mean: Duration,
+    },
+}
+
+impl DelayTime {
+    /// The time that a uniformly distributed draw stands for.
+    pub fn duration(self, draw: u64) -> Duration {
+        match self {
+            Self::Fixed(time) => time,
+            Self::Exponential { mean } => {
+                // In (0, 1]: 53 bits are what an f64 holds.
+                let uniform = ((draw >> 11) + 1) as f64 / (1_u64 << 53) as f64;
+                mean.mul_f64((-uniform.ln()).clamp(0.0, f64::from(MAX_EXPONENTIAL_DELAY)))
+            }
+        }
+    }
 }
 
 /// Requests that are answered instead of forwarded.
@@ -68,8 +101,19 @@ pub struct Delay {
 pub struct Abort {
     /// Share of requests that are aborted.
     pub fraction: Fraction,
-    /// HTTP status of the answer, 200..=599.
-    pub status: u16,
+    /// The answer.
+    pub with: AbortWith,
+}
+
+/// What an aborted request is answered with.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum AbortWith {
+    /// An HTTP status, 200..=599.
+    HttpStatus(u16),
+    /// A gRPC response without messages.
+    GrpcStatus(GrpcStatus),
+    /// A reset of the stream, or of the connection where there are no streams.
+    Http2Error(Http2Error),
 }
 
 /// Faults; the delay runs first, and both draw independently.
@@ -84,6 +128,19 @@ pub struct Fault {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn exponential_delays_have_their_mean_and_a_bound() {
+        let mean = Duration::from_millis(100);
+        let time = DelayTime::Exponential { mean };
+        let step = u64::MAX / 100_000;
+        let sum: Duration = (0..100_000_u64).map(|n| time.duration(n * step)).sum();
+        let average = sum / 100_000;
+        assert!((99..=101).contains(&average.as_millis()), "{average:?}");
+        assert_eq!(time.duration(0), mean * MAX_EXPONENTIAL_DELAY);
+        assert_eq!(time.duration(u64::MAX), Duration::ZERO);
+        assert_eq!(DelayTime::Fixed(mean).duration(7), mean);
+    }
 
     #[test]
     fn fractions_take_their_share() {

@@ -153,6 +153,7 @@ impl<'m> Builder<'m> {
             fault: rule.fault,
             redirect: rule.redirect.clone(),
             rewrite: rule.rewrite.clone(),
+            append_headers: rule.append_headers.clone().into(),
         }
     }
 

@@ -25,6 +25,7 @@ pub mod policy;
 pub mod rewrite;
 pub mod snapshot;
 pub mod source;
+pub mod status;
 pub mod text;
 pub mod weight;
 

@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use http::HeaderName;
+use http::{HeaderName, HeaderValue};
 
 use crate::{
     action::{Fault, Retries, Target},
@@ -125,6 +125,8 @@ pub struct Rule {
     pub redirect: Option<Redirect>,
     /// Another path or host towards the endpoint.
     pub rewrite: Rewrite,
+    /// Fields added to what is forwarded, beside those of the same name.
+    pub append_headers: Vec<(HeaderName, HeaderValue)>,
 }
 
 /// Place of a rule in the order of evaluation: smaller is tried first. Rules of equal rank keep the order in which
@@ -159,6 +161,7 @@ impl Rule {
             fault: Fault::default(),
             redirect: None,
             rewrite: Rewrite::default(),
+            append_headers: Vec::new(),
         }
     }
 }

@@ -7,6 +7,8 @@ use std::{
     time::Duration,
 };
 
+use http::{HeaderName, HeaderValue};
+
 use crate::{
     action::{DEFAULT_TIMEOUT, Fault, Retries},
     builder,
@@ -119,6 +121,7 @@ pub struct Rule {
     pub(crate) fault: Fault,
     pub(crate) redirect: Option<Redirect>,
     pub(crate) rewrite: Rewrite,
+    pub(crate) append_headers: Box<[(HeaderName, HeaderValue)]>,
 }
 
 impl Rule {
@@ -161,6 +164,10 @@ impl Rule {
     /// Another path or host towards the endpoint.
     pub const fn rewrite(&self) -> &Rewrite {
         &self.rewrite
+    }
+    /// Fields added to what is forwarded, beside those of the same name.
+    pub fn append_headers(&self) -> &[(HeaderName, HeaderValue)] {
+        &self.append_headers
     }
 
     /// True when it matches whatever the request and the caller.

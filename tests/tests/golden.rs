@@ -17,7 +17,7 @@ use std::{
 
 use router_rules::{
     Snapshot,
-    action::Target,
+    action::{AbortWith, DelayTime, Target},
     labels::Labels,
     model::{Match, Model, Rule},
 };
@@ -226,6 +226,10 @@ fn rule(rule: &Rule, text: &mut String) {
         };
         let _ = writeln!(text, "  {weight} to {labels}{service}");
     }
+    actions(rule, text);
+}
+
+fn actions(rule: &Rule, text: &mut String) {
     if let Some(redirect) = &rule.redirect {
         let _ = writeln!(
             text,
@@ -240,6 +244,9 @@ fn rule(rule: &Rule, text: &mut String) {
             rule.rewrite.authority, rule.rewrite.uri
         );
     }
+    for (name, value) in &rule.append_headers {
+        let _ = writeln!(text, "  append {name}: {value:?}");
+    }
     if let Some(timeout) = rule.timeout {
         let _ = writeln!(text, "  timeout {timeout:?}");
     }
@@ -252,9 +259,12 @@ fn rule(rule: &Rule, text: &mut String) {
     if let Some(delay) = rule.fault.delay {
         let _ = writeln!(
             text,
-            "  delay {}% by {:?}",
+            "  delay {}% by {}",
             delay.fraction.percent(),
-            delay.duration
+            match delay.time {
+                DelayTime::Fixed(time) => format!("{time:?}"),
+                DelayTime::Exponential { mean } => format!("{mean:?} on average"),
+            }
         );
     }
     if let Some(abort) = rule.fault.abort {
@@ -262,7 +272,11 @@ fn rule(rule: &Rule, text: &mut String) {
             text,
             "  abort {}% with {}",
             abort.fraction.percent(),
-            abort.status
+            match abort.with {
+                AbortWith::HttpStatus(status) => status.to_string(),
+                AbortWith::GrpcStatus(status) => format!("gRPC {}", status.name()),
+                AbortWith::Http2Error(code) => format!("reset {}", code.name()),
+            }
         );
     }
 }

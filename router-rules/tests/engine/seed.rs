@@ -5,7 +5,7 @@ use std::time::Duration;
 use http::{HeaderMap, HeaderName, HeaderValue, header::COOKIE};
 use router_rules::{
     Snapshot,
-    action::{Abort, Delay, Fault, Fraction, Retries, Target},
+    action::{Abort, AbortWith, Delay, DelayTime, Fault, Fraction, Retries, Target},
     id::ServiceName,
     model::{Match, Model, Protocol, Rule},
     source::{ClassId, SourceMatch},
@@ -190,11 +190,11 @@ fn timeout_retries_and_faults_come_with_the_route() {
     let fault = Fault {
         delay: Some(Delay {
             fraction: Fraction::ALL,
-            duration: Duration::from_secs(5),
+            time: DelayTime::Fixed(Duration::from_secs(5)),
         }),
         abort: Some(Abort {
             fraction: Fraction::from_percent(10.0).unwrap(),
-            status: 400,
+            with: AbortWith::HttpStatus(400),
         }),
     };
     let rule = Rule {

@@ -134,7 +134,7 @@ mod tests {
     #[test]
     fn json_carries_codes_and_places() {
         let mut documents = Documents::default();
-        documents.add_text("r.yaml", "destination: a\nredirect: {uri: /}\n");
+        documents.add_text("r.yaml", "destination: a\nl4Fault: {}\n");
         let findings = compile::compile(&documents).unwrap_err();
         let report: serde_json::Value = serde_json::from_str(&programs(&documents, &findings)).unwrap();
         assert_eq!(report["errors"], 1);

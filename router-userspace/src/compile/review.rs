@@ -205,6 +205,7 @@ impl<'r> Review<'r> {
             ),
             (item.redirect.is_some(), "redirect", "has no effect"),
             (!item.rewrite.is_empty(), "rewrite", "has no effect"),
+            (!item.append_headers.is_empty(), "appendHeaders", "has no effect"),
         ];
         for (_, field, effect) in needs.into_iter().filter(|need| need.0) {
             let message = format!("{} has only TCP ports, so this {effect}", destination.name);

@@ -3,6 +3,8 @@
 mod actions;
 mod address;
 mod condition;
+mod faults;
+mod headers;
 
 use router_rules::{action::Target, id::ServiceName, labels::Labels, model::Rule};
 
@@ -80,6 +82,7 @@ impl<'c> Compiler<'c> {
         self.contradictions(rule);
         let redirect = rule.redirect.as_ref().and_then(|r| self.redirect(r));
         let rewrite = rule.rewrite.as_ref().map(|r| self.rewrite(r)).unwrap_or_default();
+        let append_headers = self.append_headers(rule.append_headers.as_ref());
         Some(Rule {
             origin: origin(self.position),
             destination: destination?,
@@ -95,6 +98,7 @@ impl<'c> Compiler<'c> {
             fault,
             redirect,
             rewrite,
+            append_headers,
         })
     }
 

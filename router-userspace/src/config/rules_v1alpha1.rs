@@ -17,7 +17,6 @@ pub const NOT_SUPPORTED_YET: &[(RuleKind, &str)] = {
     &[
         (Rule, "mirror"),
         (Rule, "corsPolicy"),
-        (Rule, "appendHeaders"),
         (Rule, "websocketUpgrade"),
         (Rule, "l4Fault"),
         (Rule, "match.tcp"),
@@ -26,11 +25,7 @@ pub const NOT_SUPPORTED_YET: &[(RuleKind, &str)] = {
         (Rule, "httpReqTimeout.simpleTimeout.overrideHeaderName"),
         (Rule, "httpReqRetries.custom"),
         (Rule, "httpReqRetries.simpleRetry.overrideHeaderName"),
-        (Rule, "httpFault.delay.exponentialDelay"),
-        (Rule, "httpFault.delay.exponentialDelaySeconds"),
         (Rule, "httpFault.delay.overrideHeaderName"),
-        (Rule, "httpFault.abort.grpcStatus"),
-        (Rule, "httpFault.abort.http2Error"),
         (Rule, "httpFault.abort.overrideHeaderName"),
         (Policy, "source"),
         (Policy, "custom"),
@@ -87,6 +82,9 @@ pub struct RouteRule {
     pub redirect: Option<Address>,
     /// Another path or host towards the endpoint.
     pub rewrite: Option<Address>,
+    /// Fields added to what is forwarded.
+    #[serde(alias = "append_headers")]
+    pub append_headers: Option<BTreeMap<String, String>>,
     /// Limit of the whole request.
     #[serde(alias = "http_req_timeout")]
     pub http_req_timeout: Option<HttpTimeout>,
@@ -226,6 +224,12 @@ pub struct Delay {
     /// In seconds.
     #[serde(alias = "fixed_delay_seconds")]
     pub fixed_delay_seconds: Option<f64>,
+    /// Mean of delays that differ, as text.
+    #[serde(alias = "exponential_delay")]
+    pub exponential_delay: Option<DurationText>,
+    /// The same in seconds.
+    #[serde(alias = "exponential_delay_seconds")]
+    pub exponential_delay_seconds: Option<f64>,
 }
 
 /// An answer instead of forwarding.
@@ -237,6 +241,12 @@ pub struct Abort {
     /// Status of the answer.
     #[serde(alias = "http_status")]
     pub http_status: Option<i64>,
+    /// gRPC status of the answer.
+    #[serde(alias = "grpc_status")]
+    pub grpc_status: Option<StatusText>,
+    /// HTTP/2 error code that the stream is reset with.
+    #[serde(alias = "http2_error")]
+    pub http2_error: Option<StatusText>,
 }
 
 /// What holds for every call of a destination, in the flat and in the list layout.
@@ -328,6 +338,13 @@ pub struct DurationText(
     pub String,
 );
 
+/// A status by its name or number, as text.
+#[derive(Debug)]
+pub struct StatusText(
+    /// The name or number as written.
+    pub String,
+);
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct NamedLoadBalancing {
@@ -399,6 +416,17 @@ impl<'de> Deserialize<'de> for DurationText {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_any(ScalarOr::<Self, serde::de::IgnoredAny> {
             expecting: "a duration such as \"10s\"",
+            scalar: Self,
+            object: None,
+            _object: PhantomData,
+        })
+    }
+}
+
+impl<'de> Deserialize<'de> for StatusText {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(ScalarOr::<Self, serde::de::IgnoredAny> {
+            expecting: "a status such as UNAVAILABLE",
             scalar: Self,
             object: None,
             _object: PhantomData,

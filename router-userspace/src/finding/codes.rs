@@ -50,11 +50,12 @@ codes! {
     MISSING_DESTINATION = Error "missing-destination": "The rule or policy does not say which service it is for.";
     INVALID_MATCH = Error "invalid-match": "A header condition must have exactly one of exact, prefix and regex.";
     INVALID_HEADER_NAME = Error "invalid-header-name": "HTTP allows no header of this name.";
+    FORBIDDEN_HEADER = Error "forbidden-header": "A rule may not write a header that frames messages or names the host.";
     INVALID_REGEX = Error "invalid-regex": "The regular expression cannot be compiled for linear-time matching.";
     INVALID_DURATION = Error "invalid-duration": "The duration cannot be read, is zero, negative or too long.";
     PERCENT_OUT_OF_RANGE = Error "percent-out-of-range": "A percentage must be between 0 and 100.";
     WEIGHT_OUT_OF_RANGE = Error "weight-out-of-range": "A weight must be between 0 and 100.";
-    INVALID_STATUS = Error "invalid-status": "An abort must answer with an HTTP status between 200 and 599.";
+    INVALID_STATUS = Error "invalid-status": "An abort names an HTTP status, gRPC status or HTTP/2 error code that does not exist.";
     INVALID_VALUE = Error "invalid-value": "The value is not one that the field takes.";
     LIMIT_OF_ZERO = Error "limit-of-zero": "A limit of 0 could mean none or no limit, so it is not taken.";
     INVALID_ADDRESS = Error "invalid-address": "A registry object has an address that is no IP address.";

@@ -89,9 +89,20 @@ pub(crate) struct Activity {
     requests: AtomicU64,
     /// Bytes came while no request was in flight: a head is on its way.
     receiving: AtomicBool,
+    /// The connection is to end with a reset.
+    aborted: AtomicBool,
 }
 
 impl Activity {
+    /// Makes the connection end with a reset, so that its client cannot take the end for an answer.
+    pub(crate) fn abort(&self) {
+        self.aborted.store(true, Relaxed);
+    }
+
+    pub(crate) fn is_aborted(&self) -> bool {
+        self.aborted.load(Relaxed)
+    }
+
     pub(crate) fn request_begins(&self) {
         self.in_flight.fetch_add(1, Relaxed);
         self.requests.fetch_add(1, Relaxed);

@@ -3,12 +3,12 @@
 //! It does not look at requests: `pipeline` does.
 
 use std::{
-    convert::Infallible,
     future::Future,
     io,
     pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use http::Request;
@@ -18,6 +18,7 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use socket2::SockRef;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
@@ -40,7 +41,7 @@ pub(crate) async fn serve_http1(session: Arc<Session>, stream: TcpStream, draini
         let session = session.clone();
         service_fn(move |request: Request<Incoming>| {
             let session = session.clone();
-            async move { Ok::<_, Infallible>(pipeline::serve(session, request).await) }
+            pipeline::serve(session, request)
         })
     };
     let connection = http1::Builder::new()
@@ -65,7 +66,7 @@ pub(crate) async fn serve_http2(session: Arc<Session>, stream: TcpStream, draini
         let session = session.clone();
         service_fn(move |request: Request<Incoming>| {
             let session = session.clone();
-            async move { Ok::<_, Infallible>(pipeline::serve(session, request).await) }
+            pipeline::serve(session, request)
         })
     };
     let limits = session.worker.limits();
@@ -193,6 +194,15 @@ struct Watched {
 impl Watched {
     const fn new(stream: TcpStream, activity: Arc<Activity>) -> Self {
         Self { stream, activity }
+    }
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        if self.activity.is_aborted() {
+            // Closing a socket that does not linger resets its connection. That this fails is no reason to keep it.
+            let _ = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
+        }
     }
 }
 

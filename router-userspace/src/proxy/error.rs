@@ -2,7 +2,7 @@
 //!
 //! It does not choose statuses or bodies; `respond` does.
 
-use http::StatusCode;
+use router_rules::action::AbortWith;
 
 /// Who is to blame.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -83,8 +83,8 @@ pub struct ProxyError {
     pub kind: Kind,
     /// For people; part of the body of some responses.
     pub detail: &'static str,
-    /// Status that a rule's fault asks for.
-    pub status: Option<StatusCode>,
+    /// What a rule's fault asks for.
+    pub abort: Option<AbortWith>,
 }
 
 impl ProxyError {
@@ -93,7 +93,7 @@ impl ProxyError {
         Self {
             kind,
             detail,
-            status: None,
+            abort: None,
         }
     }
 
@@ -103,11 +103,11 @@ impl ProxyError {
     }
 
     /// A rule's fault.
-    pub const fn fault(status: StatusCode) -> Self {
+    pub const fn fault(with: AbortWith) -> Self {
         Self {
             kind: Kind::FaultAbort,
             detail: "fault filter abort",
-            status: Some(status),
+            abort: Some(with),
         }
     }
 

@@ -269,6 +269,13 @@ pub(crate) fn complete_host(parts: &mut request::Parts, destination: SocketAddr)
     }
 }
 
+/// Adds fields beside those of the same name.
+pub(crate) fn append(headers: &mut HeaderMap, fields: &[(HeaderName, HeaderValue)]) {
+    for (name, value) in fields {
+        headers.append(name, value.clone());
+    }
+}
+
 /// Gives a sanitised request another path; the endpoint learns the old one from `x-envoy-original-path`.
 ///
 /// # Errors

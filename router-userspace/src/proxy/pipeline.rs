@@ -8,9 +8,10 @@ use http::{HeaderValue, Request, Response, StatusCode, header::CONNECTION, reque
 use http_body::Body as _;
 use hyper::{body::Incoming, upgrade::OnUpgrade};
 use router_rules::{
-    action::Fault,
+    action::{AbortWith, Fault},
     matcher,
     snapshot::{Route, Rule},
+    status::Http2Error,
 };
 use tokio::time::{Instant, sleep};
 
@@ -28,7 +29,14 @@ use super::{
 };
 
 /// Serves a request.
-pub(crate) async fn serve(session: Arc<Session>, request: Request<Incoming>) -> Response<ResponseBody> {
+///
+/// # Errors
+///
+/// A rule's fault resets the request instead of answering it.
+pub(crate) async fn serve(
+    session: Arc<Session>,
+    request: Request<Incoming>,
+) -> Result<Response<ResponseBody>, Reset> {
     let (head, body) = request.into_parts();
     let dialect = Dialect::of(&head.headers);
     let mut exchange = Exchange::begin(&session, &head);
@@ -40,14 +48,35 @@ pub(crate) async fn serve(session: Arc<Session>, request: Request<Incoming>) -> 
     let mut response = match outcome {
         Ok(Reply::Forwarded(forwarded)) => forwarded.into_response(exchange),
         Ok(Reply::Own(own)) => respond::answer(own, exchange),
-        Err(error) => respond::refuse(error, dialect, exchange),
+        Err(error) => match error.abort {
+            Some(AbortWith::Http2Error(code)) => return Err(reset(code, &error, exchange)),
+            _ => respond::refuse(error, dialect, exchange),
+        },
     };
     let tunnel = response.status() == StatusCode::SWITCHING_PROTOCOLS;
     if (malformed || session.worker.is_stopping()) && !session.is_http2() && !tunnel {
         let close = HeaderValue::from_static("close");
         response.headers_mut().insert(CONNECTION, close);
     }
-    response
+    Ok(response)
+}
+
+/// A request that is neither forwarded nor answered, as its rule asks.
+#[derive(Debug, thiserror::Error)]
+#[error("a rule's fault resets the request")]
+pub(crate) struct Reset(
+    /// hyper looks for it among the causes, and resets the stream with its reason.
+    #[source]
+    h2::Error,
+);
+
+fn reset(code: Http2Error, error: &ProxyError, mut exchange: Exchange) -> Reset {
+    exchange.fail(error);
+    let session = exchange.session();
+    if !session.is_http2() {
+        session.activity.abort();
+    }
+    Reset(h2::Reason::from(code.number()).into())
 }
 
 async fn answer(
@@ -95,6 +124,7 @@ async fn answer(
     headers::complete_host(&mut head, session.destination);
     headers::add_forwarding(&mut head.headers, &session.forwarded_for);
     exchange.forwarded(&head.headers);
+    headers::append(&mut head.headers, route.rule().map_or(&[], Rule::append_headers));
     rewrite(&mut head, &route)?;
     let framing = if matches!(body, OutboundBody::Empty) {
         BodyFraming::Empty
@@ -143,13 +173,12 @@ async fn inject(fault: &Fault) -> Result<(), ProxyError> {
     if let Some(delay) = &fault.delay
         && delay.fraction.takes(fastrand::u64(..))
     {
-        sleep(delay.duration).await;
+        sleep(delay.time.duration(fastrand::u64(..))).await;
     }
     if let Some(abort) = &fault.abort
         && abort.fraction.takes(fastrand::u64(..))
     {
-        let status = StatusCode::from_u16(abort.status).unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
-        return Err(ProxyError::fault(status));
+        return Err(ProxyError::fault(abort.with));
     }
     Ok(())
 }

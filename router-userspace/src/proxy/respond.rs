@@ -8,6 +8,8 @@ use http::{
     header::{CONTENT_TYPE, LOCATION},
 };
 
+use router_rules::action::AbortWith;
+
 use super::{
     body::ResponseBody,
     error::{Kind, ProxyError},
@@ -79,8 +81,10 @@ pub(crate) fn refuse(error: ProxyError, dialect: Dialect, mut exchange: Exchange
     exchange.fail(&error);
     let status = status(&error);
     let text = text(&error);
-    let mut response = match dialect {
-        Dialect::Http => {
+    let mut response = match (dialect, error.abort) {
+        (_, Some(AbortWith::GrpcStatus(status))) => grpc(status.number().into(), text, exchange),
+        (Dialect::Grpc, _) => grpc(grpc_status(status), text, exchange),
+        (Dialect::Http, _) => {
             exchange.responds(status.as_u16());
             let mut response = Response::new(ResponseBody::own(text, exchange));
             *response.status_mut() = status;
@@ -89,24 +93,27 @@ pub(crate) fn refuse(error: ProxyError, dialect: Dialect, mut exchange: Exchange
                 .insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
             response
         }
-        Dialect::Grpc => {
-            exchange.responds(StatusCode::OK.as_u16());
-            let mut response = Response::new(ResponseBody::own(Bytes::new(), exchange));
-            let headers = response.headers_mut();
-            headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-            headers.insert(GRPC_STATUS, grpc_status(status));
-            if let Ok(message) = HeaderValue::from_maybe_shared(text) {
-                headers.insert(GRPC_MESSAGE, message);
-            }
-            response
-        }
     };
     let headers = response.headers_mut();
     headers.insert(X_ROUTER_REASON, HeaderValue::from_static(error.kind.name()));
     response
 }
 
+/// A gRPC response without messages.
+fn grpc(status: u16, text: Bytes, mut exchange: Exchange) -> Response<ResponseBody> {
+    exchange.responds(StatusCode::OK.as_u16());
+    let mut response = Response::new(ResponseBody::own(Bytes::new(), exchange));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    headers.insert(GRPC_STATUS, HeaderValue::from(status));
+    if let Ok(message) = HeaderValue::from_maybe_shared(text) {
+        headers.insert(GRPC_MESSAGE, message);
+    }
+    response
+}
+
 fn status(error: &ProxyError) -> StatusCode {
+    const UNAVAILABLE: StatusCode = StatusCode::SERVICE_UNAVAILABLE;
     match error.kind {
         Kind::BadRequest => StatusCode::BAD_REQUEST,
         Kind::ConnectNotAllowed => StatusCode::FORBIDDEN,
@@ -114,7 +121,10 @@ fn status(error: &ProxyError) -> StatusCode {
         Kind::HeadTimeout => StatusCode::REQUEST_TIMEOUT,
         Kind::RequestTimeout | Kind::PerTryTimeout => StatusCode::GATEWAY_TIMEOUT,
         Kind::UpstreamProtocolError => StatusCode::BAD_GATEWAY,
-        Kind::FaultAbort => error.status.unwrap_or(StatusCode::SERVICE_UNAVAILABLE),
+        Kind::FaultAbort => match error.abort {
+            Some(AbortWith::HttpStatus(status)) => StatusCode::from_u16(status).unwrap_or(UNAVAILABLE),
+            _ => UNAVAILABLE,
+        },
         Kind::NoOriginalDestination
         | Kind::NoService
         | Kind::NoWeight
@@ -143,13 +153,13 @@ fn text(error: &ProxyError) -> Bytes {
 }
 
 /// Envoy's mapping of HTTP statuses to those of gRPC.
-fn grpc_status(status: StatusCode) -> HeaderValue {
-    HeaderValue::from_static(match status.as_u16() {
-        400 => "13",
-        401 => "16",
-        403 => "7",
-        404 => "12",
-        429 | 502 | 503 | 504 => "14",
-        _ => "2",
-    })
+fn grpc_status(status: StatusCode) -> u16 {
+    match status.as_u16() {
+        400 => 13,
+        401 => 16,
+        403 => 7,
+        404 => 12,
+        429 | 502 | 503 | 504 => 14,
+        _ => 2,
+    }
 }

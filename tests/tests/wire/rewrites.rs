@@ -1,5 +1,6 @@
 //! Redirects, and rewrites of paths and hosts.
 
+use http::{HeaderName, HeaderValue};
 use router_rules::{
     model::{Match, Model, Protocol, Rule},
     rewrite::{DEFAULT_REDIRECT_STATUS, Redirect, Rewrite},
@@ -64,6 +65,25 @@ async fn endpoints_see_the_new_path_and_host() {
     assert_eq!(bed.lines(1).await[0].path, "/old/a?q=1");
     let seen = fetch(bed.address(), get("/other").body(empty()).unwrap()).await;
     assert!(seen.body.starts_with("GET /other HTTP/1.1\n") && !seen.body.contains("x-envoy"));
+}
+
+#[tokio::test]
+async fn fields_are_added_beside_those_of_the_same_name() {
+    let server = Server::echo(Speaks::Http1).await;
+    let mut model = service(Protocol::Http, &[(server.address, "v1")]);
+    let field = |name, value| (HeaderName::from_static(name), HeaderValue::from_static(value));
+    model.rules.push(Rule {
+        append_headers: vec![field("x-stage", "canary"), field("x-list", "b")],
+        ..rule("append")
+    });
+    let bed = Bed::start(model);
+    let request = get("/").header("x-list", "a").body(empty()).unwrap();
+    let seen = fetch(bed.address(), request).await;
+    assert!(
+        seen.body.contains("x-list: a\nx-list: b\n") && seen.body.contains("x-stage: canary\n"),
+        "{}",
+        seen.body
+    );
 }
 
 #[tokio::test]

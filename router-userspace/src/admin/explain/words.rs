@@ -1,7 +1,7 @@
 //! Actions in words. It knows no formats.
 
 use router_rules::{
-    action::{Fault, Fraction, Retries},
+    action::{AbortWith, DelayTime, Fault, Fraction, Retries},
     matcher::Request,
     snapshot::Route,
 };
@@ -33,7 +33,15 @@ pub(super) fn actions(route: &Route<'_>, request: &Request<'_>) -> Vec<String> {
         .map(|path| format!("rewrite the path to {path}"));
     let host = &rule.rewrite().authority;
     let host = host.as_ref().map(|host| format!("rewrite the host to {host}"));
-    redirect.into_iter().chain(path).chain(host).collect()
+    let appended = rule.append_headers().iter();
+    let appended =
+        appended.map(|(name, value)| format!("append {name}: {}", String::from_utf8_lossy(value.as_bytes())));
+    redirect
+        .into_iter()
+        .chain(appended)
+        .chain(path)
+        .chain(host)
+        .collect()
 }
 
 /// `delay of 5s for 10 % of requests`
@@ -45,12 +53,21 @@ pub(super) fn faults(fault: &Fault) -> Vec<String> {
             format!("{} % of requests", fraction.percent())
         }
     };
+    let time = |time: DelayTime| match time {
+        DelayTime::Fixed(time) => format!("of {time:?}"),
+        DelayTime::Exponential { mean } => format!("of {mean:?} on average"),
+    };
+    let with = |with: AbortWith| match with {
+        AbortWith::HttpStatus(status) => format!("status {status}"),
+        AbortWith::GrpcStatus(status) => format!("gRPC status {} ({})", status.number(), status.name()),
+        AbortWith::Http2Error(code) => format!("a reset ({})", code.name()),
+    };
     let delay = fault
         .delay
-        .map(|d| format!("delay of {:?} for {}", d.duration, share(d.fraction)));
+        .map(|d| format!("delay {} for {}", time(d.time), share(d.fraction)));
     let abort = fault
         .abort
-        .map(|a| format!("abort with status {} for {}", a.status, share(a.fraction)));
+        .map(|a| format!("abort with {} for {}", with(a.with), share(a.fraction)));
     delay.into_iter().chain(abort).collect()
 }
 

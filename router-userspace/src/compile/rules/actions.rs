@@ -1,8 +1,8 @@
-//! What a rule does to a request: timeout, retries, faults.
+//! How long a request may take and how often it is tried.
 
 use std::time::Duration;
 
-use router_rules::action::{Abort, Delay, Fault, Fraction, Retries};
+use router_rules::action::Retries;
 
 use super::Compiler;
 use crate::{
@@ -53,71 +53,8 @@ impl Compiler<'_> {
         })
     }
 
-    pub(super) fn fault(&mut self, fault: &dsl::HttpFault) -> Fault {
-        Fault {
-            delay: fault.delay.as_ref().and_then(|d| self.delay(d)),
-            abort: fault.abort.as_ref().and_then(|a| self.abort(a)),
-        }
-    }
-
-    fn delay(&mut self, delay: &dsl::Delay) -> Option<Delay> {
-        let field = "httpFault.delay";
-        let fraction = self.fraction(field, delay.percent);
-        let spellings = (delay.fixed_delay.as_ref(), delay.fixed_delay_seconds);
-        if matches!(spellings, (None, None)) {
-            self.missing(field, "fixedDelay");
-        }
-        let hint = "leave `delay` out for no delay";
-        let duration = self.duration(field, "fixedDelay", spellings, hint)?;
-        Some(Delay {
-            fraction: fraction?,
-            duration,
-        })
-    }
-
-    fn abort(&mut self, abort: &dsl::Abort) -> Option<Abort> {
-        let field = "httpFault.abort";
-        let fraction = self.fraction(field, abort.percent);
-        let Some(status) = abort.http_status else {
-            self.missing(field, "httpStatus");
-            return None;
-        };
-        let valid = u16::try_from(status).ok().filter(|s| (200..=599).contains(s));
-        if valid.is_none() {
-            let message = format!("{status} is not an HTTP status between 200 and 599");
-            self.report(
-                &codes::INVALID_STATUS,
-                &format!("{field}.httpStatus"),
-                message,
-                "",
-            );
-        }
-        Some(Abort {
-            fraction: fraction?,
-            status: valid?,
-        })
-    }
-
-    /// A share of requests; all when nothing is said.
-    fn fraction(&mut self, field: &str, percent: Option<f64>) -> Option<Fraction> {
-        let Some(percent) = percent else {
-            return Some(Fraction::ALL);
-        };
-        let fraction = Fraction::from_percent(percent);
-        if fraction.is_none() {
-            let message = format!("{percent} is not between 0 and 100");
-            self.report(
-                &codes::PERCENT_OUT_OF_RANGE,
-                &format!("{field}.percent"),
-                message,
-                "",
-            );
-        }
-        fraction
-    }
-
     /// A duration that may be spelled as text in `name` or in seconds in `nameSeconds`.
-    fn duration(
+    pub(super) fn duration(
         &mut self,
         parent: &str,
         name: &str,

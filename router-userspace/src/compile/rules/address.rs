@@ -91,6 +91,7 @@ impl Compiler<'_> {
                 rule.route.as_ref().is_some_and(|route| !route.is_empty()),
             ),
             ("rewrite", rule.rewrite.is_some()),
+            ("appendHeaders", rule.append_headers.is_some()),
             ("httpFault", rule.http_fault.is_some()),
             ("httpReqTimeout", rule.http_req_timeout.is_some()),
             ("httpReqRetries", rule.http_req_retries.is_some()),
