@@ -13,10 +13,12 @@ mod agent;
 mod client;
 mod dump;
 mod explain;
+mod objects;
 mod status;
 mod text;
 mod uninstall;
 
+use objects::{apply, delete, diff, get};
 use text::print_error;
 
 /// Exit code for arguments that make no sense.
@@ -46,6 +48,16 @@ enum Command {
     Check(check::Args),
     /// Say where a request or connection goes, and why.
     Explain(explain::Args),
+    /// Put new rules and policies into a configuration directory.
+    Create(apply::Args),
+    /// Replace rules and policies of a configuration directory.
+    Replace(apply::Args),
+    /// Print the rules and policies of a configuration directory.
+    Get(get::Args),
+    /// Take rules and policies out of a configuration directory.
+    Delete(delete::Args),
+    /// Show what applying a file to a configuration directory would change.
+    Diff(diff::Args),
     /// Show how the running agent is: configuration, hooks, services, limits.
     Status(status::Args),
     /// Print what the kernel holds, or the compiled configuration.
@@ -70,6 +82,11 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     let result = match cli.command {
         Command::Check(args) => return check::run(&args),
+        Command::Create(args) => return apply::run(&args, apply::Verb::Create),
+        Command::Replace(args) => return apply::run(&args, apply::Verb::Replace),
+        Command::Get(args) => return get::run(&args),
+        Command::Delete(args) => return delete::run(args),
+        Command::Diff(args) => return diff::run(&args),
         Command::Agent(args) => agent::run(*args),
         Command::Explain(args) => explain::run(&args),
         Command::Status(args) => status::run(&args),

@@ -5,8 +5,10 @@
 
 mod classify;
 mod decode;
+pub mod edit;
 mod files;
 pub mod kubernetes;
+mod object;
 pub mod rules_v1alpha1;
 mod source;
 mod text;
@@ -14,7 +16,8 @@ mod yaml;
 
 use std::{path::Path, sync::Arc};
 
-pub use files::{LoadLimits, read, read_directory};
+pub use files::{LoadLimits, STANDARD_INPUT, read, read_directory};
+pub use object::{DEFAULT_NAMESPACE, Declared, ObjectKey};
 pub use source::Position;
 pub use yaml::to_yaml;
 
@@ -33,6 +36,8 @@ pub struct Documents {
     pub endpoint_slices: Vec<Document<kubernetes::EndpointSlice>>,
     /// Kubernetes `Pod`s.
     pub pods: Vec<Document<kubernetes::Pod>>,
+    /// Every rule and policy that has a name, in the order of reading, whether or not its fields could be read.
+    pub declared: Vec<Declared>,
     /// What was wrong with the text; [`compile`](crate::compile::compile) refuses documents with an error in here.
     pub findings: Vec<Finding>,
 }
@@ -77,6 +82,7 @@ impl Documents {
         self.services.extend(later.services);
         self.endpoint_slices.extend(later.endpoint_slices);
         self.pods.extend(later.pods);
+        self.declared.extend(later.declared);
         self.findings.extend(later.findings);
     }
 

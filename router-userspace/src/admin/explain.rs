@@ -19,7 +19,7 @@ use super::dump::{
 use crate::observe::{Held, Observed, Routing};
 
 mod destination;
-mod words;
+pub(crate) mod words;
 
 pub use destination::{Destination, DestinationError};
 

@@ -116,6 +116,11 @@ impl Paint {
         self.paint(text, Style::new().red().bold())
     }
 
+    /// Something that goes.
+    pub(super) fn removed(self, text: &str) -> String {
+        self.paint(text, Style::new().red())
+    }
+
     /// Something to look at.
     pub(super) fn odd(self, text: &str) -> String {
         self.paint(text, Style::new().yellow())

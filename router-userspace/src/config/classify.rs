@@ -10,13 +10,13 @@ use serde_json::Value;
 use super::{
     Document, Documents, decode,
     kubernetes::Metadata,
+    object::{DEFAULT_NAMESPACE, Declared, ObjectKey},
     rules_v1alpha1::RuleKind,
     source::{Position, Source},
     yaml,
 };
 use crate::finding::{Code, Finding, Place, codes};
 
-const DEFAULT_NAMESPACE: &str = "default";
 const NETWORKING_GROUP: &str = "networking.istio.io/";
 const RULES_GROUP: &str = "config.istio.io/";
 
@@ -300,14 +300,22 @@ impl Reader<'_> {
                 "add `name:` beside `type:`",
             );
         };
-        let Some(names) = self.name(rule_kind.name(), DEFAULT_NAMESPACE, &name) else {
+        // `istioctl get -o yaml` wrote the namespace into the envelope.
+        let namespace = tree
+            .get("namespace")
+            .map_or(Some(DEFAULT_NAMESPACE), Value::as_str);
+        let Some(namespace) = namespace.map(str::to_owned) else {
+            let hint = "quote it";
+            return self.report(&codes::WRONG_TYPE, "namespace", "a namespace is text", hint);
+        };
+        let Some(names) = self.name(rule_kind.name(), &namespace, &name) else {
             return;
         };
         let unknown: Vec<_> = tree
             .as_object()
             .into_iter()
             .flat_map(|map| map.keys())
-            .filter(|key| !["type", "name", "spec"].contains(&key.as_str()))
+            .filter(|key| !["type", "name", "namespace", "spec"].contains(&key.as_str()))
             .cloned()
             .collect();
         for key in unknown {
@@ -319,6 +327,7 @@ impl Reader<'_> {
     }
 
     fn spec(&mut self, kind: RuleKind, names: (Arc<str>, Arc<str>), tree: &mut Value) {
+        self.declare(kind, &names, true);
         let Some(mut spec) = tree.get_mut("spec").map(Value::take) else {
             let message = format!("the {} has no `spec`", kind.name());
             return self.report(&codes::MISSING_FIELD, "spec", message, "");
@@ -351,8 +360,21 @@ impl Reader<'_> {
         let name = format!("{}-{}", stem.trim_matches(['-', '.']), self.number);
         let name = name.trim_start_matches('-').to_owned();
         if let Some(names) = self.name(kind.name(), DEFAULT_NAMESPACE, &name) {
+            self.declare(kind, &names, false);
             self.rule(kind, names, &mut tree);
         }
+    }
+
+    /// Records that there is an object of this name, whatever its fields hold.
+    fn declare(&mut self, kind: RuleKind, (namespace, name): &(Arc<str>, Arc<str>), in_spec: bool) {
+        let key = ObjectKey {
+            kind,
+            namespace: namespace.clone(),
+            name: name.clone(),
+        };
+        let mut position = self.position.clone();
+        position.in_spec = in_spec;
+        self.documents.declared.push(Declared { key, position });
     }
 
     fn rule(&mut self, kind: RuleKind, names: (Arc<str>, Arc<str>), spec: &mut Value) {

@@ -11,6 +11,9 @@ use std::{
 use super::{Documents, text};
 use crate::finding::{self, Finding, Place, codes};
 
+/// What findings call standard input.
+pub const STANDARD_INPUT: &str = "(standard input)";
+
 /// How much is read. Beyond a limit nothing is read and a finding says so.
 #[derive(Clone, Copy, Debug)]
 pub struct LoadLimits {
@@ -51,41 +54,10 @@ fn read_named<P: AsRef<Path>>(
     name: for<'p> fn(&Path, &'p Path) -> &'p Path,
 ) -> Documents {
     let mut documents = Documents::default();
-    let mut bytes_left = limits.bytes;
-    let mut files_left = limits.files;
-    for path in paths {
-        let path = path.as_ref();
-        let files = match list(path) {
-            Ok(listed) => listed,
-            Err(error) => {
-                documents.findings.push(unreadable(path, &error));
-                continue;
-            }
-        };
-        for file in files {
-            let name = if file == Path::new("-") {
-                "(standard input)".to_owned()
-            } else {
-                name(path, &file).display().to_string()
-            };
-            let content = match read_text(&file, bytes_left) {
-                Ok(content) => content,
-                Err(error) => {
-                    documents.findings.push(unreadable(Path::new(&name), &error));
-                    continue;
-                }
-            };
-            let (Some(bytes), Some(files)) = (
-                bytes_left.checked_sub(content.len() as u64),
-                files_left.checked_sub(1),
-            ) else {
-                documents.findings.push(too_large(&name, limits));
-                return documents;
-            };
-            (bytes_left, files_left) = (bytes, files);
-            text::add(&mut documents, &name, content, limits);
-        }
-    }
+    let findings = each_text(paths, limits, name, |_, name, content| {
+        text::add(&mut documents, name, content, limits);
+    });
+    documents.findings.extend(findings);
     if documents.is_empty() && documents.findings.is_empty() {
         let place = whole_file("");
         let hint = "put *.yaml, *.yml or *.json files there";
@@ -96,6 +68,52 @@ fn read_named<P: AsRef<Path>>(
     }
     finding::sort(&mut documents.findings);
     documents
+}
+
+/// Passes every file to `take`: its path, its name, its text. What cannot be read is in the findings.
+pub(super) fn each_text<P: AsRef<Path>>(
+    paths: impl IntoIterator<Item = P>,
+    limits: &LoadLimits,
+    name: for<'p> fn(&Path, &'p Path) -> &'p Path,
+    mut take: impl FnMut(&Path, &str, String),
+) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let mut bytes_left = limits.bytes;
+    let mut files_left = limits.files;
+    for path in paths {
+        let path = path.as_ref();
+        let files = match list(path) {
+            Ok(listed) => listed,
+            Err(error) => {
+                findings.push(unreadable(path, &error));
+                continue;
+            }
+        };
+        for file in files {
+            let name = if file == Path::new("-") {
+                STANDARD_INPUT.to_owned()
+            } else {
+                name(path, &file).display().to_string()
+            };
+            let content = match read_text(&file, bytes_left) {
+                Ok(content) => content,
+                Err(error) => {
+                    findings.push(unreadable(Path::new(&name), &error));
+                    continue;
+                }
+            };
+            let (Some(bytes), Some(files)) = (
+                bytes_left.checked_sub(content.len() as u64),
+                files_left.checked_sub(1),
+            ) else {
+                findings.push(too_large(&name, limits));
+                return findings;
+            };
+            (bytes_left, files_left) = (bytes, files);
+            take(&file, &name, content);
+        }
+    }
+    findings
 }
 
 /// The files that `path` stands for.

@@ -48,7 +48,7 @@ pub const NOT_SUPPORTED_YET: &[(RuleKind, &str)] = {
 };
 
 /// Kinds of objects of the language.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum RuleKind {
     /// `route-rule`, `RouteRule`.
     RouteRule,

@@ -29,6 +29,22 @@ impl Source {
         &self.file_text[self.range.clone()]
     }
 
+    /// The text of the whole file, without a byte order mark.
+    pub(super) fn file_text(&self) -> &str {
+        &self.file_text
+    }
+
+    /// Where [`Source::text`] is in [`Source::file_text`].
+    pub(super) fn range(&self) -> Range<usize> {
+        self.range.clone()
+    }
+
+    /// Numbers of its lines in the file.
+    pub(super) fn lines(&self) -> Range<u32> {
+        let count = u32::try_from(self.text().lines().count()).unwrap_or(u32::MAX);
+        self.first_line..self.first_line.saturating_add(count)
+    }
+
     pub(super) const fn file(&self) -> &Arc<str> {
         &self.file
     }

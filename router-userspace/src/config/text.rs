@@ -17,7 +17,7 @@ const WORTH_A_THREAD: usize = 1 << 20;
 const MAX_THREADS: usize = 8;
 
 /// What some editors put in front of UTF-8 text.
-const BYTE_ORDER_MARK: char = '\u{feff}';
+pub(super) const BYTE_ORDER_MARK: char = '\u{feff}';
 
 /// Adds every document of `text`.
 pub(super) fn add(documents: &mut Documents, file: &str, mut text: String, limits: &LoadLimits) {

@@ -12,7 +12,7 @@ const MAX_NAMED: usize = 5;
 const MAX_TYPOS: usize = 2;
 
 /// `3 after the first attempt, each within 2s`
-pub(super) fn retries(retries: &Retries) -> String {
+pub(crate) fn retries(retries: &Retries) -> String {
     let within = retries
         .per_try_timeout
         .map(|t| format!(", each within {t:?}"))
@@ -45,7 +45,7 @@ pub(super) fn actions(route: &Route<'_>, request: &Request<'_>) -> Vec<String> {
 }
 
 /// `delay of 5s for 10 % of requests`
-pub(super) fn faults(fault: &Fault) -> Vec<String> {
+pub(crate) fn faults(fault: &Fault) -> Vec<String> {
     let share = |fraction: Fraction| {
         if fraction == Fraction::ALL {
             "every request".to_owned()
