@@ -55,8 +55,8 @@ impl KernelHalf {
     ) -> anyhow::Result<(Self, Installed)> {
         let mut kernel = Kernel::install(&kernel_config(settings, proxy))?;
         let maps = kernel.maps().clone();
-        let mut store = KernelMaps::new(maps.clone())?;
-        let state = adopt(&kernel, &mut store)?;
+        let store = KernelMaps::new(maps.clone())?;
+        let state = adopt(&kernel)?;
         for (program, instructions) in kernel.verified_instructions() {
             info!(program, instructions, "attached");
         }
@@ -104,11 +104,13 @@ fn kernel_config(settings: &Settings, proxy: &[SocketAddr]) -> KernelConfig {
     }
 }
 
-fn adopt(kernel: &Kernel, store: &mut KernelMaps) -> anyhow::Result<State> {
+fn adopt(kernel: &Kernel) -> anyhow::Result<State> {
     if !kernel.adopted() {
         return Ok(State::new(Capacity::default()));
     }
-    let adopted = State::adopt(store, Capacity::default())?;
+    // Whole arrays are read, of which little is looked at again.
+    let mut store = KernelMaps::new(Arc::new(kernel.maps_apart()?))?;
+    let adopted = State::adopt(&mut store, Capacity::default())?;
     info!(
         services = adopted.state.services().count(),
         "adopted what an earlier agent left"

@@ -109,6 +109,7 @@ fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Kern
 /// The installed kernel half. Dropping it detaches nothing: pins keep it at work.
 #[derive(Debug)]
 pub struct Kernel {
+    map_dir: PathBuf,
     maps: Arc<Maps>,
     log: Option<KernelLog>,
     /// Verified instructions per program, in the order of [`abi::PROGRAMS`].
@@ -139,7 +140,7 @@ impl Kernel {
         fs::create_dir_all(&map_dir).map_err(io_error("creating", &map_dir))?;
         let mut ebpf = load(&map_dir, config.debug_log)?;
         let maps = Maps::open(&map_dir).map_err(|(path, error)| io_error("opening map", &path)(error))?;
-        configure(&maps, config);
+        configure(&maps, config).map_err(io_error("writing", &map_dir))?;
         let links = Links {
             dir: config.pin_dir.join("links"),
             cgroup: &cgroup,
@@ -152,6 +153,7 @@ impl Kernel {
         remove_other_layouts(&config.pin_dir, &map_dir);
         let log = config.debug_log.then(|| KernelLog::new(&mut ebpf)).flatten();
         Ok(Self {
+            map_dir,
             maps: Arc::new(maps),
             log,
             verified,
@@ -163,6 +165,15 @@ impl Kernel {
     /// The maps.
     pub const fn maps(&self) -> &Arc<Maps> {
         &self.maps
+    }
+
+    /// The same maps in mappings of their own, for reading them through once: dropping these gives the memory back.
+    ///
+    /// # Errors
+    ///
+    /// A pin could not be opened.
+    pub fn maps_apart(&self) -> Result<Maps, KernelError> {
+        Maps::open(&self.map_dir).map_err(|(path, error)| io_error("opening map", &path)(error))
     }
 
     /// True when the maps were left by an earlier agent.
@@ -221,7 +232,7 @@ fn load(map_dir: &Path, debug_log: bool) -> Result<Ebpf, KernelError> {
 }
 
 /// Tells the programs where the proxy is. The heartbeat stays as it is until the proxy gives one.
-fn configure(maps: &Maps, config: &KernelConfig) {
+fn configure(maps: &Maps, config: &KernelConfig) -> io::Result<()> {
     let before = maps.settings.get(0);
     maps.settings.set(
         0,
@@ -239,7 +250,7 @@ fn configure(maps: &Maps, config: &KernelConfig) {
             stale_after: u64::try_from(config.stale_after.as_nanos()).unwrap_or(u64::MAX),
             reserved: 0,
         },
-    );
+    )
 }
 
 /// The pinned links and the cgroup they belong to.

@@ -74,15 +74,16 @@ impl Maps {
     /// Connections per verdict since the maps were made. Reads memory only.
     pub fn verdicts(&self) -> impl Iterator<Item = (Reason, u64)> {
         Reason::ALL.iter().map(|&reason| {
-            let shard = |i| self.counters.word(i, reason as usize).load(Ordering::Relaxed);
-            (reason, (0..self.counters.len()).map(shard).sum())
+            let shards = (0..self.counters.len()).flat_map(|i| self.counters.word(i, reason as usize));
+            (reason, shards.map(|count| count.load(Ordering::Relaxed)).sum())
         })
     }
 
     pub(super) fn beat(&self, nanoseconds: u64) {
-        self.settings
-            .word(0, HEARTBEAT_WORD)
-            .store(nanoseconds, Ordering::Release);
+        // Mapped since `open`.
+        if let Ok(heartbeat) = self.settings.word(0, HEARTBEAT_WORD) {
+            heartbeat.store(nanoseconds, Ordering::Release);
+        }
     }
 
     pub(super) fn connections(&self) -> BorrowedFd<'_> {
@@ -92,9 +93,13 @@ impl Maps {
 
 fn map<T: aya::Pod>(dir: &Path, name: &str, entries: u32) -> Result<Mapped<T>, (PathBuf, io::Error)> {
     let path = dir.join(name);
-    bpf::open_pinned(&path)
-        .and_then(|fd| Mapped::new(fd.as_fd(), entries))
-        .map_err(|error| (path, error))
+    let mapped = bpf::open_pinned(&path).and_then(|fd| {
+        let array = Mapped::new(fd, entries);
+        // That it can be mapped shows now and not in the middle of a change.
+        array.word(0, 0)?;
+        Ok(array)
+    });
+    mapped.map_err(|error| (path, error))
 }
 
 /// The kernel's maps as reconciliation writes them.
@@ -137,12 +142,16 @@ fn within<T: aya::Pod>(map: &'static str, array: &Mapped<T>, base: u32, count: u
     }
 }
 
-fn read<T: aya::Pod + Default>(array: &Mapped<T>, index: u32) -> T {
-    if index < array.len() {
-        array.get(index)
-    } else {
-        T::default()
-    }
+/// Stores one word, with release ordering: whoever reads it sees what was written before.
+fn store<T: aya::Pod>(
+    map: &'static str,
+    array: &Mapped<T>,
+    (index, word): (u32, usize),
+    value: u64,
+) -> Result<()> {
+    let cell = array.word(index, word).map_err(refused(map))?;
+    cell.store(value, Ordering::Release);
+    Ok(())
 }
 
 fn refused(map: &'static str) -> impl FnOnce(io::Error) -> StoreError {
@@ -152,43 +161,36 @@ fn refused(map: &'static str) -> impl FnOnce(io::Error) -> StoreError {
 impl MapStore for KernelMaps {
     fn write_endpoints(&mut self, base: u32, endpoints: &[Endpoint]) -> Result<()> {
         within(abi::ENDPOINTS, &self.maps.endpoints, base, endpoints.len())?;
-        (base..)
-            .zip(endpoints)
-            .for_each(|(index, endpoint)| self.maps.endpoints.set(index, endpoint));
-        Ok(())
+        let mut numbered = (base..).zip(endpoints);
+        let written = numbered.try_for_each(|(index, endpoint)| self.maps.endpoints.set(index, endpoint));
+        written.map_err(refused(abi::ENDPOINTS))
     }
 
     fn write_subset(&mut self, index: u32, subset: &Subset) -> Result<()> {
         within(abi::SUBSETS, &self.maps.subsets, index, 1)?;
-        self.maps.subsets.set(index, subset);
-        Ok(())
+        self.maps
+            .subsets
+            .set(index, subset)
+            .map_err(refused(abi::SUBSETS))
     }
 
     fn write_slots(&mut self, base: u32, cells: &[u64]) -> Result<()> {
         within(abi::SLOTS, &self.maps.slots, base, cells.len())?;
-        (base..)
-            .zip(cells)
-            .for_each(|(index, cell)| self.maps.slots.set(index, cell));
-        Ok(())
+        let mut numbered = (base..).zip(cells);
+        let written = numbered.try_for_each(|(index, cell)| self.maps.slots.set(index, cell));
+        written.map_err(refused(abi::SLOTS))
     }
 
     fn write_limit(&mut self, id: u32, name: u64, max: u64) -> Result<()> {
         within(abi::LIMITS, &self.maps.limits, id, 1)?;
-        self.maps
-            .limits
-            .word(id, word!(Limit, max))
-            .store(max, Ordering::Release);
-        self.maps
-            .limits
-            .word(id, word!(Limit, name))
-            .store(name, Ordering::Release);
-        Ok(())
+        store(abi::LIMITS, &self.maps.limits, (id, word!(Limit, max)), max)?;
+        store(abi::LIMITS, &self.maps.limits, (id, word!(Limit, name)), name)
     }
 
     fn clear_limit(&mut self, id: u32) -> Result<()> {
         within(abi::LIMITS, &self.maps.limits, id, 1)?;
-        self.maps.limits.set(id, &Limit::default());
-        Ok(())
+        let cleared = self.maps.limits.set(id, &Limit::default());
+        cleared.map_err(refused(abi::LIMITS))
     }
 
     fn write_endpoint_state(&mut self, id: u32, addr: Addr, port: Be16) -> Result<()> {
@@ -199,47 +201,46 @@ impl MapStore for KernelMaps {
             port,
             ..EndpointState::default()
         };
-        for word in word!(EndpointState, addr)..size_of::<EndpointState>() / 8 {
-            self.maps.endpoint_states.set_word(id, word, &named);
-        }
-        Ok(())
+        let mut words = word!(EndpointState, addr)..size_of::<EndpointState>() / 8;
+        let written = words.try_for_each(|word| self.maps.endpoint_states.set_word(id, word, &named));
+        written.map_err(refused(abi::ENDPOINT_STATES))
     }
 
     fn clear_endpoint_state(&mut self, id: u32) -> Result<()> {
         within(abi::ENDPOINT_STATES, &self.maps.endpoint_states, id, 1)?;
-        self.maps.endpoint_states.set(id, &EndpointState::default());
-        Ok(())
+        let cleared = self.maps.endpoint_states.set(id, &EndpointState::default());
+        cleared.map_err(refused(abi::ENDPOINT_STATES))
     }
 
     fn create_service(&mut self, index: u32, name: u64, word: RouteWord) -> Result<()> {
         within(abi::SERVICES, &self.maps.services, index, 1)?;
-        self.maps.services.set(
-            index,
-            &Service {
-                route: word.0,
-                name,
-                ..Service::default()
-            },
-        );
-        Ok(())
+        let service = Service {
+            route: word.0,
+            name,
+            ..Service::default()
+        };
+        let created = self.maps.services.set(index, &service);
+        created.map_err(refused(abi::SERVICES))
     }
 
     fn publish(&mut self, index: u32, word: RouteWord) -> Result<()> {
         within(abi::SERVICES, &self.maps.services, index, 1)?;
-        self.maps
-            .services
-            .word(index, word!(Service, route))
-            .store(word.0, Ordering::Release);
-        Ok(())
+        store(
+            abi::SERVICES,
+            &self.maps.services,
+            (index, word!(Service, route)),
+            word.0,
+        )
     }
 
     fn forget_service(&mut self, index: u32) -> Result<()> {
         within(abi::SERVICES, &self.maps.services, index, 1)?;
-        self.maps
-            .services
-            .word(index, word!(Service, name))
-            .store(0, Ordering::Release);
-        Ok(())
+        store(
+            abi::SERVICES,
+            &self.maps.services,
+            (index, word!(Service, name)),
+            0,
+        )
     }
 
     fn insert_frontend(&mut self, key: FrontendKey, service: u32) -> Result<()> {
@@ -260,27 +261,27 @@ impl MapStore for KernelMaps {
     }
 
     fn slot(&self, cell: u32) -> u64 {
-        read(&self.maps.slots, cell)
+        self.maps.slots.get(cell)
     }
 
     fn subset(&self, index: u32) -> Subset {
-        read(&self.maps.subsets, index)
+        self.maps.subsets.get(index)
     }
 
     fn endpoint(&self, index: u32) -> Endpoint {
-        read(&self.maps.endpoints, index)
+        self.maps.endpoints.get(index)
     }
 
     fn service(&self, index: u32) -> Service {
-        read(&self.maps.services, index)
+        self.maps.services.get(index)
     }
 
     fn limit(&self, id: u32) -> Limit {
-        read(&self.maps.limits, id)
+        self.maps.limits.get(id)
     }
 
     fn endpoint_state(&self, id: u32) -> EndpointState {
-        read(&self.maps.endpoint_states, id)
+        self.maps.endpoint_states.get(id)
     }
 
     fn frontends(&self) -> Result<Vec<(FrontendKey, u32)>> {
