@@ -75,7 +75,10 @@ fn broken_file() -> Result<()> {
         });
         let config = refused.with_context(|| format!("{:?}\n{}", agent.status(), agent.log_tail()))?;
         ensure!(config["generation"] == generation, "{config}");
-        ensure!(agent.log()?.contains(named), "the log says nothing of {named}");
+        // The log is written by a thread of its own.
+        wait::until("the log to say what is wrong", SOON, || {
+            agent.log().ok()?.contains(named).then_some(())
+        })?;
         let seen = cluster.b.connect(Connect::to(STORE, 100))?;
         ensure!(seen.from("v1") == 100, "{seen:?}");
     }
