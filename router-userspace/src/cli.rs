@@ -28,7 +28,7 @@ const EXAMPLES: &str = "\
 Examples:
   router check examples/bookinfo          what is wrong with a configuration
   router agent --config /etc/router       route this node's connections
-  router explain --from default/productpage-v1 -H 'Foo: bar' http://reviews:9080/
+  router explain --from default/productpage -H 'Foo: bar' http://reviews:9080/
   router status                           hooks, services, limits of the running agent
   router uninstall                        take everything out of the kernel";
 

@@ -21,8 +21,8 @@ use crate::{
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Examples:
   router explain http://reviews:9080/
-  router explain --from default/productpage-v1 -H 'Foo: bar' http://reviews:9080/
-  router explain --config examples/bookinfo --from productpage-v1 tcp://mongodb:27017
+  router explain --from default/productpage -H 'Foo: bar' http://reviews:9080/
+  router explain --config examples/bookinfo --from productpage tcp://mongodb:27017
   router explain -X POST -H 'Cookie: user=jason' -o json http://reviews.default:9080/api
 
 Without --config the running agent answers, with what its kernel half holds.")]
