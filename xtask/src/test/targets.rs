@@ -67,7 +67,9 @@ fn link_statically(cargo: &mut Command) {
         .arg(workspace::target().join("static"))
         .env("CARGO_ENCODED_RUSTFLAGS", "-Ctarget-feature=+crt-static")
         // The binary goes into the guest's memory.
-        .env("CARGO_PROFILE_DEV_DEBUG", "false");
+        .env("CARGO_PROFILE_DEV_DEBUG", "false")
+        // The guest's processor is emulated: code that is not optimised at all takes minutes there.
+        .env("CARGO_PROFILE_DEV_OPT_LEVEL", "1");
 }
 
 /// The binary of the target `name` in cargo's messages.
