@@ -11,6 +11,9 @@ use crate::{
 /// Time a request of a service with rules may take when its rule names no timeout (0.1 documentation: 15 seconds).
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(15);
 
+/// Most attempts after the first that a rule or request may ask for.
+pub const MAX_ATTEMPTS: u32 = 100;
+
 /// A destination with its share.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Target {

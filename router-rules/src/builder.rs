@@ -151,6 +151,7 @@ impl<'m> Builder<'m> {
             timeout: rule.timeout.unwrap_or(DEFAULT_TIMEOUT),
             retries: rule.retries,
             fault: rule.fault,
+            overrides: rule.overrides.clone(),
             redirect: rule.redirect.clone(),
             rewrite: rule.rewrite.clone(),
             append_headers: rule.append_headers.clone().into(),

@@ -16,11 +16,13 @@
 #![forbid(unsafe_code)]
 
 pub mod action;
+pub mod duration;
 pub mod explain;
 pub mod id;
 pub mod labels;
 pub mod matcher;
 pub mod model;
+pub mod overrides;
 pub mod policy;
 pub mod rewrite;
 pub mod snapshot;

@@ -12,6 +12,7 @@ use crate::{
     action::{Fault, Retries, Target},
     id::{Origin, ServiceName},
     labels::Labels,
+    overrides::Overrides,
     policy::Policy,
     rewrite::{Redirect, Rewrite},
     source::{SourceMatch, Workload},
@@ -121,6 +122,8 @@ pub struct Rule {
     pub retries: Option<Retries>,
     /// Faults to inject.
     pub fault: Fault,
+    /// What requests may say about themselves.
+    pub overrides: Overrides,
     /// Answer instead of forwarding.
     pub redirect: Option<Redirect>,
     /// Another path or host towards the endpoint.
@@ -159,6 +162,7 @@ impl Rule {
             timeout: None,
             retries: None,
             fault: Fault::default(),
+            overrides: Overrides::default(),
             redirect: None,
             rewrite: Rewrite::default(),
             append_headers: Vec::new(),

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use http::{HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::{
     action::{DEFAULT_TIMEOUT, Fault, Retries},
@@ -17,6 +17,7 @@ use crate::{
     labels::Labels,
     matcher::{Conditions, Request},
     model::{Endpoint, Model, Protocol},
+    overrides::Overrides,
     policy::{LoadBalancing, Policy, PolicyId},
     rewrite::{Redirect, Rewrite},
     source::{ClassId, Sources, Workload, WorkloadId},
@@ -119,6 +120,7 @@ pub struct Rule {
     pub(crate) timeout: Duration,
     pub(crate) retries: Option<Retries>,
     pub(crate) fault: Fault,
+    pub(crate) overrides: Overrides,
     pub(crate) redirect: Option<Redirect>,
     pub(crate) rewrite: Rewrite,
     pub(crate) append_headers: Box<[(HeaderName, HeaderValue)]>,
@@ -145,17 +147,17 @@ impl Rule {
     pub const fn table(&self) -> &SlotTable {
         &self.table
     }
-    /// Limit of the whole request.
+    /// Limit of a whole request that does not ask for another.
     pub const fn timeout(&self) -> Duration {
         self.timeout
     }
-    /// Retries.
-    pub const fn retries(&self) -> Option<&Retries> {
-        self.retries.as_ref()
+    /// Retries of a request with these header fields.
+    pub fn retries(&self, headers: &HeaderMap) -> Option<Retries> {
+        self.overrides.retries(self.retries, headers)
     }
-    /// Faults.
-    pub const fn fault(&self) -> &Fault {
-        &self.fault
+    /// Faults for a request with these header fields.
+    pub fn fault(&self, headers: &HeaderMap) -> Fault {
+        self.overrides.fault(self.fault, headers)
     }
     /// Answer instead of forwarding.
     pub const fn redirect(&self) -> Option<&Redirect> {
@@ -248,9 +250,12 @@ impl<'s> Route<'s> {
     pub const fn port(&self) -> &'s Port {
         self.port
     }
-    /// Limit of the whole request.
-    pub fn timeout(&self) -> Duration {
-        self.rule.map_or(DEFAULT_TIMEOUT, Rule::timeout)
+    /// Limit of a whole request with these header fields.
+    pub fn timeout(&self, headers: &HeaderMap) -> Duration {
+        let Some(rule) = self.rule else {
+            return DEFAULT_TIMEOUT;
+        };
+        rule.overrides.timeout(headers).unwrap_or(rule.timeout)
     }
     /// The path for the endpoint in place of the request's; none: it stays.
     pub fn rewritten_path(&self, path: &str) -> Option<String> {

@@ -4,7 +4,6 @@
 //! nowhere else; what its text looks like is [`config`](crate::config)'s business.
 
 mod capacity;
-mod duration;
 mod names;
 mod policies;
 mod registry;

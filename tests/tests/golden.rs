@@ -247,6 +247,9 @@ fn actions(rule: &Rule, text: &mut String) {
     for (name, value) in &rule.append_headers {
         let _ = writeln!(text, "  append {name}: {value:?}");
     }
+    if !rule.overrides.is_empty() {
+        let _ = writeln!(text, "  requests may say: {:?}", rule.overrides);
+    }
     if let Some(timeout) = rule.timeout {
         let _ = writeln!(text, "  timeout {timeout:?}");
     }

@@ -81,7 +81,7 @@ fn equal_names_keep_the_order_of_the_list() {
     let snapshot = snapshot(vec![first, on_path("a", 0, any())]);
     let port = snapshot.port_of(&ServiceName::new(REVIEWS), 80).unwrap();
     let route = snapshot.route_http(port, STRANGER, &get("/", &HeaderMap::new()));
-    assert_eq!(route.timeout().as_secs(), 1);
+    assert_eq!(route.timeout(&HeaderMap::new()).as_secs(), 1);
 }
 
 #[test]

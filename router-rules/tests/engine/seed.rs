@@ -66,7 +66,7 @@ fn all_traffic_to_one_version() {
     let route = snapshot.default_route(port);
     assert_eq!(route.pick(0).unwrap().endpoints().len(), 1);
     assert_eq!(
-        route.timeout(),
+        route.timeout(&HeaderMap::new()),
         Duration::from_secs(15),
         "by default, the timeout is 15 seconds"
     );
@@ -206,8 +206,8 @@ fn timeout_retries_and_faults_come_with_the_route() {
     let snapshot = snapshot(vec![rule]);
     let port = snapshot.port_of(&ServiceName::new(RATINGS), 9080).unwrap();
     let route = snapshot.route_http(port, STRANGER, &get("/", &HeaderMap::new()));
-    assert_eq!(route.timeout(), Duration::from_secs(10));
+    assert_eq!(route.timeout(&HeaderMap::new()), Duration::from_secs(10));
     let rule = route.rule().unwrap();
-    assert_eq!(rule.retries(), Some(&retries));
-    assert_eq!(rule.fault(), &fault);
+    assert_eq!(rule.retries(&HeaderMap::new()), Some(retries));
+    assert_eq!(rule.fault(&HeaderMap::new()), fault);
 }

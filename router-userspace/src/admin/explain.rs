@@ -226,6 +226,7 @@ fn decision(
 ) -> Decision {
     let rule = route.rule();
     let for_request = rule.filter(|_| request.is_some());
+    let headers = request.map(|request| request.headers);
     let forwarded = for_request.is_none_or(|rule| rule.redirect().is_none());
     // The table that routes says the shares: apportionment may round what was written.
     let share = |target: usize| match rule.map(|r| r.table().slots()) {
@@ -248,9 +249,17 @@ fn decision(
             .unwrap_or_default(),
         timeout_ms: for_request
             .filter(|_| forwarded)
-            .map(|_| milliseconds(route.timeout())),
-        retries: for_request.and_then(|r| r.retries()).map(words::retries),
-        faults: for_request.map(|r| words::faults(r.fault())).unwrap_or_default(),
+            .zip(headers)
+            .map(|(_, headers)| milliseconds(route.timeout(headers))),
+        retries: for_request
+            .zip(headers)
+            .and_then(|(rule, headers)| rule.retries(headers))
+            .filter(|retries| retries.attempts > 0)
+            .map(|retries| words::retries(&retries)),
+        faults: for_request
+            .zip(headers)
+            .map(|(rule, headers)| words::faults(&rule.fault(headers)))
+            .unwrap_or_default(),
         targets: targets
             .filter(|_| forwarded)
             .map(|(i, (subset, weight))| target(snapshot, observed, subset, (weight, share(i))))

@@ -4,6 +4,7 @@
 use std::collections::{HashMap, HashSet};
 
 use router_rules::{
+    action::Fault,
     id::ServiceName,
     labels::Labels,
     model::{Match, Rule, Service},
@@ -196,10 +197,16 @@ impl<'r> Review<'r> {
         let item = &rule.item;
         let needs = [
             (item.any_of.iter().any(Match::is_http), "match", "can never match"),
-            (item.timeout.is_some(), "httpReqTimeout", "has no effect"),
+            (
+                item.timeout.is_some() || item.overrides.timeout.is_some(),
+                "httpReqTimeout",
+                "has no effect",
+            ),
             (item.retries.is_some(), "httpReqRetries", "has no effect"),
             (
-                item.fault.delay.is_some() || item.fault.abort.is_some(),
+                item.fault != Fault::default()
+                    || item.overrides.delay.is_some()
+                    || item.overrides.abort.is_some(),
                 "httpFault",
                 "has no effect",
             ),

@@ -5,6 +5,7 @@ mod address;
 mod condition;
 mod faults;
 mod headers;
+mod overrides;
 
 use router_rules::{action::Target, id::ServiceName, labels::Labels, model::Rule};
 
@@ -80,6 +81,8 @@ impl<'c> Compiler<'c> {
             .map(|f| self.fault(f))
             .unwrap_or_default();
         self.contradictions(rule);
+        self.websocket_upgrade(rule.websocket_upgrade);
+        let overrides = self.overrides(rule);
         let redirect = rule.redirect.as_ref().and_then(|r| self.redirect(r));
         let rewrite = rule.rewrite.as_ref().map(|r| self.rewrite(r)).unwrap_or_default();
         let append_headers = self.append_headers(rule.append_headers.as_ref());
@@ -96,6 +99,7 @@ impl<'c> Compiler<'c> {
             timeout,
             retries,
             fault,
+            overrides,
             redirect,
             rewrite,
             append_headers,

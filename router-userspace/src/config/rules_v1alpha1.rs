@@ -17,16 +17,11 @@ pub const NOT_SUPPORTED_YET: &[(RuleKind, &str)] = {
     &[
         (Rule, "mirror"),
         (Rule, "corsPolicy"),
-        (Rule, "websocketUpgrade"),
         (Rule, "l4Fault"),
         (Rule, "match.tcp"),
         (Rule, "match.udp"),
         (Rule, "httpReqTimeout.custom"),
-        (Rule, "httpReqTimeout.simpleTimeout.overrideHeaderName"),
         (Rule, "httpReqRetries.custom"),
-        (Rule, "httpReqRetries.simpleRetry.overrideHeaderName"),
-        (Rule, "httpFault.delay.overrideHeaderName"),
-        (Rule, "httpFault.abort.overrideHeaderName"),
         (Policy, "source"),
         (Policy, "custom"),
         (Policy, "policy.custom"),
@@ -82,6 +77,9 @@ pub struct RouteRule {
     pub redirect: Option<Address>,
     /// Another path or host towards the endpoint.
     pub rewrite: Option<Address>,
+    /// Whether connections may become WebSockets; they may.
+    #[serde(alias = "websocket_upgrade")]
+    pub websocket_upgrade: Option<bool>,
     /// Fields added to what is forwarded.
     #[serde(alias = "append_headers")]
     pub append_headers: Option<BTreeMap<String, String>>,
@@ -177,6 +175,9 @@ pub struct SimpleTimeout {
     /// In seconds.
     #[serde(alias = "timeout_seconds")]
     pub timeout_seconds: Option<f64>,
+    /// Header whose value takes the place of the rule's.
+    #[serde(alias = "override_header_name")]
+    pub override_header_name: Option<String>,
 }
 
 /// Retries of a request.
@@ -200,6 +201,9 @@ pub struct SimpleRetry {
     /// In seconds.
     #[serde(alias = "per_try_timeout_seconds")]
     pub per_try_timeout_seconds: Option<f64>,
+    /// Header whose value takes the place of the rule's.
+    #[serde(alias = "override_header_name")]
+    pub override_header_name: Option<String>,
 }
 
 /// Faults to inject.
@@ -230,6 +234,9 @@ pub struct Delay {
     /// The same in seconds.
     #[serde(alias = "exponential_delay_seconds")]
     pub exponential_delay_seconds: Option<f64>,
+    /// Header whose value takes the place of the rule's.
+    #[serde(alias = "override_header_name")]
+    pub override_header_name: Option<String>,
 }
 
 /// An answer instead of forwarding.
@@ -247,6 +254,9 @@ pub struct Abort {
     /// HTTP/2 error code that the stream is reset with.
     #[serde(alias = "http2_error")]
     pub http2_error: Option<StatusText>,
+    /// Header whose value takes the place of the rule's.
+    #[serde(alias = "override_header_name")]
+    pub override_header_name: Option<String>,
 }
 
 /// What holds for every call of a destination, in the flat and in the list layout.

@@ -99,7 +99,7 @@ async fn answer(
     .ok_or_else(|| ProxyError::new(Kind::NoService, "no such service"))?;
     exchange.routed(&route);
     if let Some(rule) = route.rule() {
-        inject(rule.fault()).await?;
+        inject(rule.fault(&head.headers)).await?;
         if let Some(redirect) = rule.redirect() {
             let location = redirect.location(&seen(&head));
             return OwnAnswer::redirect(redirect.status, &location).map(Reply::Own);
@@ -111,13 +111,15 @@ async fn answer(
         .pick(turn)
         .map_err(|_| ProxyError::new(Kind::NoWeight, "every weight is zero"))?;
     exchange.picked(subset);
+    let retries = route.rule().and_then(|rule| rule.retries(&head.headers));
     let destination = Destination {
         subset,
         state: worker.views().subset(&view, subset),
         policy: limited_policy(&view.snapshot, subset),
-        retries: route.rule().and_then(|rule| rule.retries()),
+        retries: retries.as_ref(),
     };
 
+    let timeout = route.timeout(&head.headers);
     let http2 = subset.protocol().is_http2();
     let tunnel = client.filter(|_| !http2 && headers::is_upgrade(&head.headers));
     let body = outbound_body(exchange, &destination, body);
@@ -133,7 +135,7 @@ async fn answer(
     };
     headers::address(&mut head, http2, framing)?;
 
-    let deadline = Deadline::new(route.timeout(), Instant::now(), exchange.request.clone());
+    let deadline = Deadline::new(timeout, Instant::now(), exchange.request.clone());
     let answer = forward(exchange, &destination, Outbound { head, body }, deadline.clone()).await?;
     Ok(Reply::Forwarded(Forwarded {
         answer,
@@ -169,7 +171,7 @@ fn seen(head: &request::Parts) -> matcher::Request<'_> {
 }
 
 /// Holds the request up, then answers it, as the rule's draws say.
-async fn inject(fault: &Fault) -> Result<(), ProxyError> {
+async fn inject(fault: Fault) -> Result<(), ProxyError> {
     if let Some(delay) = &fault.delay
         && delay.fraction.takes(fastrand::u64(..))
     {

@@ -1,9 +1,10 @@
 //! Actions in words. It knows no formats.
 
+use http::HeaderValue;
 use router_rules::{
     action::{AbortWith, DelayTime, Fault, Fraction, Retries},
     matcher::Request,
-    snapshot::Route,
+    snapshot::{Route, Rule},
 };
 
 /// Names listed in a hint.
@@ -42,6 +43,31 @@ pub(super) fn actions(route: &Route<'_>, request: &Request<'_>) -> Vec<String> {
         .chain(path)
         .chain(host)
         .collect()
+}
+
+/// What a rule changes of requests, or answers instead, whatever the request.
+pub(crate) fn changes(rule: &Rule) -> Vec<(&'static str, String)> {
+    let address = |authority: &Option<String>, uri: &Option<String>| {
+        let host = authority.as_ref().map(|host| format!("host {host}"));
+        let path = uri.as_ref().map(|path| format!("path {path}"));
+        host.into_iter().chain(path).collect::<Vec<_>>().join(", ")
+    };
+    let redirect = rule.redirect().map(|r| {
+        (
+            "redirect",
+            format!("{} to {}", r.status, address(&r.authority, &r.uri)),
+        )
+    });
+    let rewrite = Some(rule.rewrite()).filter(|r| !r.is_empty());
+    let rewrite = rewrite.map(|r| ("rewrite", address(&r.authority, &r.uri)));
+    let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+    let headers: Vec<_> = rule
+        .append_headers()
+        .iter()
+        .map(|(name, value)| format!("{name}: {}", text(value)))
+        .collect();
+    let headers = (!headers.is_empty()).then(|| ("headers", headers.join(", ")));
+    redirect.into_iter().chain(rewrite).chain(headers).collect()
 }
 
 /// `delay of 5s for 10 % of requests`

@@ -5,6 +5,7 @@ mod text;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use http::HeaderMap;
 use router_rules::{
     Snapshot,
     model::{Model, Rule as ModelRule},
@@ -172,11 +173,15 @@ fn view(snapshot: &Snapshot, port: &Port, rule: &Rule) -> RuleView {
     let mut actions = vec![("precedence", rule.precedence().to_string())];
     if port.protocol().is_http() {
         actions.push(("timeout", format!("{:?}", rule.timeout())));
-        actions.extend(rule.retries().map(|r| ("retries", words::retries(r))));
-        let faults = words::faults(rule.fault());
+        // Of a request that says nothing about itself.
+        let headers = HeaderMap::new();
+        let retries = rule.retries(&headers).filter(|r| r.attempts > 0);
+        actions.extend(retries.map(|r| ("retries", words::retries(&r))));
+        let faults = words::faults(&rule.fault(&headers));
         if !faults.is_empty() {
             actions.push(("faults", faults.join(", ")));
         }
+        actions.extend(words::changes(rule));
     }
     // A subset that a rule names twice gets both shares.
     let mut weights: Vec<(SubsetId, u32)> = Vec::new();

@@ -2,17 +2,16 @@
 
 use std::time::Duration;
 
-use router_rules::action::Retries;
+use router_rules::{
+    action::{MAX_ATTEMPTS, Retries},
+    duration::{self, DurationFault},
+};
 
 use super::Compiler;
 use crate::{
-    compile::duration::{self, DurationFault},
     config::rules_v1alpha1::{self as dsl, DurationText},
     finding::codes,
 };
-
-/// Most retries that a rule may ask for.
-const MAX_ATTEMPTS: i64 = 100;
 
 impl Compiler<'_> {
     pub(super) fn timeout(&mut self, timeout: &dsl::HttpTimeout) -> Option<Duration> {
@@ -22,7 +21,7 @@ impl Compiler<'_> {
             return None;
         };
         let spellings = (simple.timeout.as_ref(), simple.timeout_seconds);
-        if matches!(spellings, (None, None)) {
+        if matches!(spellings, (None, None)) && simple.override_header_name.is_none() {
             self.missing(field, "timeout");
         }
         let hint = "leave `httpReqTimeout` out for the default of 15s";
@@ -38,15 +37,18 @@ impl Compiler<'_> {
         let spellings = (simple.per_try_timeout.as_ref(), simple.per_try_timeout_seconds);
         let hint = "leave it out for no limit but the request's";
         let per_try_timeout = self.duration(field, "perTryTimeout", spellings, hint);
-        let Some(attempts) = simple.attempts else {
+        let may_be_none = simple.override_header_name.is_some();
+        let Some(attempts) = simple.attempts.or(may_be_none.then_some(0)) else {
             self.missing(field, "attempts");
             return None;
         };
-        if !(0..=MAX_ATTEMPTS).contains(&attempts) {
+        if !(0..=i64::from(MAX_ATTEMPTS)).contains(&attempts) {
             let message = format!("{attempts} is not between 0 and {MAX_ATTEMPTS}");
             self.report(&codes::INVALID_VALUE, &format!("{field}.attempts"), message, "");
         }
-        let attempts = u32::try_from(attempts).ok().filter(|&attempts| attempts > 0)?;
+        let attempts = u32::try_from(attempts)
+            .ok()
+            .filter(|&attempts| attempts > 0 || may_be_none)?;
         Some(Retries {
             attempts,
             per_try_timeout,

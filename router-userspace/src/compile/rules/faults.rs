@@ -24,7 +24,9 @@ impl Compiler<'_> {
         let hint = "leave `delay` out for no delay";
         let time = match (fixed, exponential) {
             ((None, None), (None, None)) => {
-                self.missing(field, "fixedDelay");
+                if delay.override_header_name.is_none() {
+                    self.missing(field, "fixedDelay");
+                }
                 None
             }
             (fixed, (None, None)) => self
@@ -54,7 +56,9 @@ impl Compiler<'_> {
             (None, Some(status), None) => self.grpc_status(&status.0),
             (None, None, Some(code)) => self.http2_error(&code.0),
             (None, None, None) => {
-                self.missing(field, "httpStatus");
+                if abort.override_header_name.is_none() {
+                    self.missing(field, "httpStatus");
+                }
                 None
             }
             _ => {

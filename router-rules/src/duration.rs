@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 /// Longest duration that a rule may ask for: a week.
-pub(super) const MAX: Duration = Duration::from_secs(7 * 24 * 3600);
+pub const MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// Shortest one: what the 0.1 validator took.
-pub(super) const MIN: Duration = Duration::from_millis(1);
+pub const MIN: Duration = Duration::from_millis(1);
 
 /// Why something is no duration for a rule.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-pub(super) enum DurationFault {
+pub enum DurationFault {
     /// Not in the syntax.
     #[error("`{0}` is no duration")]
     Syntax(String),
@@ -35,7 +35,11 @@ const UNITS: [(&str, f64); 8] = [
 ];
 
 /// Parses `10s`, `1.5s`, `1h30m`, `15500ms`.
-pub(super) fn from_text(text: &str) -> Result<Duration, DurationFault> {
+///
+/// # Errors
+///
+/// It is not in the syntax, or out of range.
+pub fn from_text(text: &str) -> Result<Duration, DurationFault> {
     let syntax = || DurationFault::Syntax(text.to_owned());
     let (negative, mut rest) = match text.strip_prefix('-') {
         Some(rest) => (true, rest),
@@ -66,7 +70,11 @@ pub(super) fn from_text(text: &str) -> Result<Duration, DurationFault> {
 }
 
 /// From a number of seconds.
-pub(super) fn from_seconds(seconds: f64) -> Result<Duration, DurationFault> {
+///
+/// # Errors
+///
+/// It is not a number, or out of range.
+pub fn from_seconds(seconds: f64) -> Result<Duration, DurationFault> {
     within(seconds, &seconds.to_string())
 }
 
