@@ -23,6 +23,7 @@ mod wire {
     mod retries;
     mod rewrites;
     mod routing;
+    mod seed;
     mod smuggling;
     mod streaming;
     mod tcp;
