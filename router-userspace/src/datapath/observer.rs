@@ -81,10 +81,10 @@ impl KernelObserver {
     fn limit_at(&self, id: u32) -> Option<LimitUse> {
         (id != 0 && id < self.maps.limits.len()).then(|| {
             let limit = self.maps.limits.get(id);
-            // Refused ones are counted for a moment before they are taken back.
+            // More than `max` when it was lowered meanwhile, or for the few instructions that a refusal takes.
             LimitUse {
                 max: limit.max,
-                active: limit.active.min(limit.max),
+                active: limit.active,
                 refused: limit.refused,
             }
         })
