@@ -73,8 +73,25 @@ impl Control {
 /// How often.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Repeats {
-    pub(crate) starts: usize,
-    pub(crate) changes: usize,
+    starts: usize,
+    changes: usize,
+    /// No change begins after so long, however few there were.
+    within: Duration,
+}
+
+impl Repeats {
+    /// Enough to see that it works.
+    pub(crate) const QUICK: Self = Self {
+        starts: 1,
+        changes: 50,
+        within: Duration::from_secs(10),
+    };
+    /// Enough for a p99.
+    pub(crate) const FULL: Self = Self {
+        starts: 3,
+        changes: 500,
+        within: Duration::from_secs(60),
+    };
 }
 
 /// Measures the agent with one service.
@@ -117,22 +134,26 @@ pub(crate) fn large(programs: &Programs, repeats: Repeats, control: &mut Control
             .push(crate::usage::Cpu::of(&cgroup)?.seconds());
         if number + 1 == repeats.starts {
             control.large_kib = Some(memory_kib(&cgroup)?);
-            changes(&stage, &agent, repeats.changes, control)?;
+            changes(&stage, &agent, repeats, control)?;
         }
     }
     Ok(())
 }
 
 /// Moves the service from one pod to the other and back, and sees when connections follow.
-fn changes(stage: &Stage, agent: &Agent, count: usize, control: &mut Control) -> Result<()> {
+fn changes(stage: &Stage, agent: &Agent, repeats: Repeats, control: &mut Control) -> Result<()> {
     eprintln!(
-        "  {:16} one endpoint of one of them, {count} times",
+        "  {:16} one endpoint of one of them, again and again",
         "control-change"
     );
+    let begin = Instant::now();
     let target = SocketAddr::from((CHANGING, serve::GREET));
     let mut watcher = Watcher::new(stage.watch(target)?)?;
     watcher.until("1")?;
-    for number in 0..count {
+    for number in 0..repeats.changes {
+        if begin.elapsed() > repeats.within {
+            break;
+        }
         let now = (number + 1) % 2;
         let text = manifest(stage, now)?;
         agent.write(SLICE, &text)?;

@@ -12,7 +12,10 @@ use std::{io::Write, process::ExitCode};
 
 use anyhow::{Context, Result};
 
-use crate::job::{Job, Load, Measured};
+use crate::{
+    job::{Job, Load, Measured},
+    place,
+};
 
 /// Hidden argument: `generate JOB`.
 pub(crate) const GENERATE: &str = "generate";
@@ -36,6 +39,9 @@ pub(crate) fn watch(argument: &str) -> Result<ExitCode> {
 }
 
 fn perform(job: &Job) -> Result<Measured> {
+    if !matches!(job.load, Load::Http(_)) {
+        place::first()?;
+    }
     match &job.load {
         Load::Http(load) => http::run(job, load),
         Load::Connect { target, until } => tcp::connect(job, *target, *until),

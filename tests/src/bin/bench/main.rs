@@ -12,6 +12,7 @@ mod figures;
 mod generate;
 mod goals;
 mod job;
+mod place;
 mod publish;
 mod run;
 mod serve;
@@ -146,15 +147,10 @@ fn measure_control(arguments: &Arguments, systems: &[System], programs: &Program
         control::small(programs, &mut control)?;
     }
     if wanted(CONTROL[1]) {
-        let repeats = match arguments.quick {
-            true => Repeats {
-                starts: 1,
-                changes: 20,
-            },
-            false => Repeats {
-                starts: 3,
-                changes: 200,
-            },
+        let repeats = if arguments.quick {
+            Repeats::QUICK
+        } else {
+            Repeats::FULL
         };
         control::large(programs, repeats, &mut control)?;
     }

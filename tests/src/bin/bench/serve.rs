@@ -24,7 +24,7 @@ use hyper::{
 use hyper_util::{rt::TokioExecutor, rt::TokioIo, server::conn::auto};
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::job::Served;
+use crate::{job::Served, place};
 
 /// Hidden argument: `serve NAME`.
 pub(crate) const SERVE: &str = "serve";
@@ -98,6 +98,7 @@ fn listen(port: u16) -> Result<TcpListener> {
 }
 
 fn serve_greeting(listener: &TcpListener, greeting: u8) -> Result<()> {
+    place::last()?;
     loop {
         let (mut stream, _) = listener.accept()?;
         CONNECTIONS.fetch_add(1, Ordering::Relaxed);
@@ -107,6 +108,7 @@ fn serve_greeting(listener: &TcpListener, greeting: u8) -> Result<()> {
 }
 
 fn serve_each(listener: &TcpListener, serve: fn(TcpStream) -> io::Result<()>) -> Result<()> {
+    place::last()?;
     loop {
         let (stream, _) = listener.accept()?;
         stream.set_nodelay(true)?;
