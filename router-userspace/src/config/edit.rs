@@ -330,3 +330,6 @@ impl Draft {
         paths.find(free).unwrap_or_default()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -349,3 +349,6 @@ impl PortEffect {
                 .is_some_and(|target| target.fate != Fate::Same)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -88,9 +88,6 @@ fn prepare(directory: &Path, change: &FileChange<'_>) -> Result<Option<NamedTemp
         Some(_) => Some(fs::symlink_metadata(change.path).map_err(failed)?),
         None => None,
     };
-    if old.as_ref().is_some_and(|old| old.is_symlink()) {
-        return Err(WriteError::SymbolicLink(change.path.to_owned()));
-    }
     // Hidden files are not read as configuration.
     let mut file = tempfile::Builder::new()
         .prefix(".router-")
@@ -109,8 +106,11 @@ fn prepare(directory: &Path, change: &FileChange<'_>) -> Result<Option<NamedTemp
     Ok(Some(file))
 }
 
-/// Refuses to undo what an editor saved since the directory was read.
+/// Refuses to undo what an editor saved since the directory was read, and to put a file where a link is.
 fn unchanged(change: &FileChange<'_>) -> Result<(), WriteError> {
+    if change.path.is_symlink() {
+        return Err(WriteError::SymbolicLink(change.path.to_owned()));
+    }
     let now = match fs::read(change.path) {
         Ok(content) => Some(content),
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
