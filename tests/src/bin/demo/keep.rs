@@ -23,7 +23,7 @@ in the pod's cgroup too, by which the kernel knows the caller. Try:
 
   {run} productpage curl -si http://{reviews}/
   {run} productpage curl -s -H 'Foo: bar' http://{reviews}/
-  {run} productpage sh -c 'for i in $(seq 20); do curl -s telnet://{mongodb} </dev/null; done | sort | uniq -c'
+  {run} productpage sh -c 'for i in $(seq 20); do curl -s -m 0.2 telnet://{mongodb} </dev/null; done | sort | uniq -c'
   {run} node {router} status --admin {ADMIN}
   {run} node {router} explain --admin {ADMIN} --from productpage http://{reviews}/
   editor {rules}
