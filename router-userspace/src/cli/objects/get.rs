@@ -135,3 +135,47 @@ fn warn_of_errors(args: &Args, findings: &[Finding]) {
         crate::cli::text::print_error(&hinted(error, format!("`router check {directory}` lists them")));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Documents;
+
+    fn objects(text: &str) -> Vec<Declared> {
+        let mut documents = Documents::default();
+        documents.add_text("r.yaml", text);
+        assert!(documents.findings.is_empty(), "{:?}", documents.findings);
+        documents.declared
+    }
+
+    #[test]
+    fn lists_are_as_the_old_tool_printed_them() {
+        let objects = objects(
+            "destination: b\n---\n{type: route-rule, name: '1', spec: {precedence: 2, destination: c}}",
+        );
+        assert_eq!(list(&objects, Form::Short).unwrap(), "r-1\n1\n");
+        assert_eq!(
+            list(&objects, Form::Yaml).unwrap(),
+            "type: route-rule\nname: r-1\nnamespace: default\nspec:\n  destination: b\n---\ntype: route-rule\nname: \
+             '1'\nnamespace: default\nspec:\n  destination: c\n  precedence: 2\n---\n"
+        );
+        let json: Value = serde_json::from_str(&list(&objects, Form::Json).unwrap()).unwrap();
+        assert_eq!(json[1]["name"], "1");
+        assert_eq!(json[1]["spec"]["precedence"], 2);
+    }
+
+    #[test]
+    fn what_is_printed_can_be_read_back() {
+        let rules = "destination: b\nmatch: {httpHeaders: {uri: {prefix: '/a: b'}}}\n---\napiVersion: \
+                     config.istio.io/v1alpha2\nkind: RouteRule\nmetadata: {name: '1', namespace: prod}\nspec: \
+                     {precedence: 2, destination: {name: c}}\n";
+        let before = objects(rules);
+        let after = objects(&list(&before, Form::Yaml).unwrap());
+        let seen = |objects: &[Declared]| {
+            let both = objects.iter().map(|o| (o.key.clone(), o.spec()));
+            both.collect::<Vec<_>>()
+        };
+        assert_eq!(seen(&before), seen(&after));
+        assert_eq!(&*after[1].key.namespace, "prod");
+    }
+}
