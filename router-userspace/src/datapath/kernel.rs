@@ -56,7 +56,7 @@ pub struct KernelConfig {
     pub proxy_port: u16,
     /// Age of the heartbeat beyond which the proxy counts as down.
     pub stale_after: Duration,
-    /// Have the programs log each verdict; costs every connection about a microsecond.
+    /// Have the programs log each verdict; every connection then pays for it.
     pub debug_log: bool,
 }
 
