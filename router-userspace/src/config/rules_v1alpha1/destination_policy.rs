@@ -1,0 +1,55 @@
+//! Destination policies as they are written, in the flat and in the list layout.
+
+use serde::Deserialize;
+
+use super::{Labels, LoadBalancing, ServiceReference};
+
+/// What holds for every call of a destination, in the flat and in the list layout.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+pub struct DestinationPolicy {
+    /// The service.
+    pub destination: Option<ServiceReference>,
+    /// Flat: labels that a rule must route to explicitly.
+    pub tags: Option<Labels>,
+    /// Flat: how an endpoint is picked.
+    #[serde(alias = "load_balancing")]
+    pub load_balancing: Option<LoadBalancing>,
+    /// Flat: limits.
+    #[serde(alias = "circuit_breaker")]
+    pub circuit_breaker: Option<CircuitBreaker>,
+    /// List: one policy per set of labels.
+    pub policy: Option<Vec<VersionPolicy>>,
+}
+
+/// One entry of the list layout.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+pub struct VersionPolicy {
+    /// As [`DestinationPolicy::tags`].
+    pub tags: Option<Labels>,
+    /// As [`DestinationPolicy::load_balancing`].
+    #[serde(alias = "load_balancing")]
+    pub load_balancing: Option<LoadBalancing>,
+    /// As [`DestinationPolicy::circuit_breaker`].
+    #[serde(alias = "circuit_breaker")]
+    pub circuit_breaker: Option<CircuitBreaker>,
+}
+
+/// Limits.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+pub struct CircuitBreaker {
+    /// The only kind.
+    #[serde(alias = "simple_cb")]
+    pub simple_cb: Option<SimpleCircuitBreaker>,
+}
+
+/// Limits by number.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+pub struct SimpleCircuitBreaker {
+    /// Connections that may be open at once.
+    #[serde(alias = "max_connections")]
+    pub max_connections: Option<i64>,
+}

@@ -1,0 +1,202 @@
+//! Route rules as they are written. What a field means is decided in [`compile`](crate::compile).
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+use super::{DurationText, Labels, ServiceReference, StatusText};
+
+/// How calls of a destination are routed.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+pub struct RouteRule {
+    /// Service whose callers get this rule.
+    pub destination: Option<ServiceReference>,
+    /// Larger is tried first; 0.
+    pub precedence: Option<i32>,
+    /// Conditions; none: every call.
+    pub r#match: Option<MatchCondition>,
+    /// Weighted destinations; none: every instance.
+    pub route: Option<Vec<DestinationWeight>>,
+    /// Answer that sends the client elsewhere.
+    pub redirect: Option<Address>,
+    /// Another path or host towards the endpoint.
+    pub rewrite: Option<Address>,
+    /// Whether connections may become WebSockets; they may.
+    #[serde(alias = "websocket_upgrade")]
+    pub websocket_upgrade: Option<bool>,
+    /// Fields added to what is forwarded.
+    #[serde(alias = "append_headers")]
+    pub append_headers: Option<BTreeMap<String, String>>,
+    /// Limit of the whole request.
+    #[serde(alias = "http_req_timeout")]
+    pub http_req_timeout: Option<HttpTimeout>,
+    /// Retries.
+    #[serde(alias = "http_req_retries")]
+    pub http_req_retries: Option<HttpRetry>,
+    /// Faults to inject.
+    #[serde(alias = "http_fault")]
+    pub http_fault: Option<HttpFault>,
+}
+
+/// Conditions of a rule. All must hold.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+pub struct MatchCondition {
+    /// Service of the caller.
+    pub source: Option<ServiceReference>,
+    /// Labels that the caller must carry.
+    #[serde(alias = "source_tags")]
+    pub source_tags: Option<Labels>,
+    /// Conditions on headers, and on the pseudo headers `uri`, `scheme`, `method`, `authority`.
+    #[serde(alias = "http_headers")]
+    pub http_headers: Option<BTreeMap<String, StringMatch>>,
+    /// The same in the spelling of 0.2.
+    pub request: Option<RequestMatch>,
+}
+
+/// Conditions on a request, as 0.2 spells them.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RequestMatch {
+    /// As [`MatchCondition::http_headers`].
+    pub headers: Option<BTreeMap<String, StringMatch>>,
+}
+
+/// Exactly one comparison.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct StringMatch {
+    /// The whole value.
+    pub exact: Option<String>,
+    /// The beginning of the value.
+    pub prefix: Option<String>,
+    /// Regular expression for the whole value.
+    pub regex: Option<String>,
+}
+
+/// One weighted destination.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DestinationWeight {
+    /// Another service than the rule's.
+    pub destination: Option<ServiceReference>,
+    /// Labels of the instances.
+    pub tags: Option<Labels>,
+    /// The same in the spelling of 0.2.
+    pub labels: Option<Labels>,
+    /// Share in percent.
+    pub weight: Option<i64>,
+}
+
+/// Another path, another host, or both.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Address {
+    /// The path.
+    pub uri: Option<String>,
+    /// The host, perhaps with a port.
+    pub authority: Option<String>,
+}
+
+/// Limit of a request.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+pub struct HttpTimeout {
+    /// The only kind.
+    #[serde(alias = "simple_timeout")]
+    pub simple_timeout: Option<SimpleTimeout>,
+}
+
+/// Limit of a request in one of two spellings.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+pub struct SimpleTimeout {
+    /// As text: `10s`.
+    pub timeout: Option<DurationText>,
+    /// In seconds.
+    #[serde(alias = "timeout_seconds")]
+    pub timeout_seconds: Option<f64>,
+    /// Header whose value takes the place of the rule's.
+    #[serde(alias = "override_header_name")]
+    pub override_header_name: Option<String>,
+}
+
+/// Retries of a request.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+pub struct HttpRetry {
+    /// The only kind.
+    #[serde(alias = "simple_retry")]
+    pub simple_retry: Option<SimpleRetry>,
+}
+
+/// Number of retries, with the limit of each try in one of two spellings.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+pub struct SimpleRetry {
+    /// Tries after the first.
+    pub attempts: Option<i64>,
+    /// As text.
+    #[serde(alias = "per_try_timeout")]
+    pub per_try_timeout: Option<DurationText>,
+    /// In seconds.
+    #[serde(alias = "per_try_timeout_seconds")]
+    pub per_try_timeout_seconds: Option<f64>,
+    /// Header whose value takes the place of the rule's.
+    #[serde(alias = "override_header_name")]
+    pub override_header_name: Option<String>,
+}
+
+/// Faults to inject.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct HttpFault {
+    /// Before forwarding.
+    pub delay: Option<Delay>,
+    /// Instead of forwarding.
+    pub abort: Option<Abort>,
+}
+
+/// A delay in one of two spellings.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+pub struct Delay {
+    /// Share of requests; all.
+    pub percent: Option<f64>,
+    /// As text.
+    #[serde(alias = "fixed_delay")]
+    pub fixed_delay: Option<DurationText>,
+    /// In seconds.
+    #[serde(alias = "fixed_delay_seconds")]
+    pub fixed_delay_seconds: Option<f64>,
+    /// Mean of delays that differ, as text.
+    #[serde(alias = "exponential_delay")]
+    pub exponential_delay: Option<DurationText>,
+    /// The same in seconds.
+    #[serde(alias = "exponential_delay_seconds")]
+    pub exponential_delay_seconds: Option<f64>,
+    /// Header whose value takes the place of the rule's.
+    #[serde(alias = "override_header_name")]
+    pub override_header_name: Option<String>,
+}
+
+/// An answer instead of forwarding.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+pub struct Abort {
+    /// Share of requests; all.
+    pub percent: Option<f64>,
+    /// Status of the answer.
+    #[serde(alias = "http_status")]
+    pub http_status: Option<i64>,
+    /// gRPC status of the answer.
+    #[serde(alias = "grpc_status")]
+    pub grpc_status: Option<StatusText>,
+    /// HTTP/2 error code that the stream is reset with.
+    #[serde(alias = "http2_error")]
+    pub http2_error: Option<StatusText>,
+    /// Header whose value takes the place of the rule's.
+    #[serde(alias = "override_header_name")]
+    pub override_header_name: Option<String>,
+}
