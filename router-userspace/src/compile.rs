@@ -40,6 +40,7 @@ pub fn compile(documents: &Documents) -> Result<Compiled, Vec<Finding>> {
     let mut findings = documents.findings.clone();
     let incomplete = findings.iter().any(Finding::is_error);
     duplicates(documents, &mut findings);
+    unsupported(documents, &mut findings);
     let registry = registry::compile(documents, &mut findings);
     let rules = rules::compile(&documents.route_rules, &mut findings);
     let policies = policies::compile(&documents.destination_policies, &mut findings);
@@ -80,6 +81,23 @@ fn origin(position: &Position) -> Origin {
     }
 }
 
+/// Kinds that are read but not acted on yet.
+fn unsupported(documents: &Documents, findings: &mut Vec<Finding>) {
+    let ingress = documents
+        .ingress_rules
+        .iter()
+        .map(|d| (&d.position, "ingress-rule"));
+    let egress = documents
+        .egress_rules
+        .iter()
+        .map(|d| (&d.position, "egress-rule"));
+    for (position, kind) in ingress.chain(egress) {
+        let hint = "remove it, or keep it out of the configuration for now";
+        let message = format!("{kind} is not supported yet");
+        findings.push(position.finding(&codes::NOT_SUPPORTED_YET, "", message, hint));
+    }
+}
+
 /// Objects of one kind with one name.
 fn duplicates(documents: &Documents, findings: &mut Vec<Finding>) {
     fn among<T>(documents: &[Document<T>], findings: &mut Vec<Finding>) {
@@ -104,6 +122,8 @@ fn duplicates(documents: &Documents, findings: &mut Vec<Finding>) {
     }
     among(&documents.route_rules, findings);
     among(&documents.destination_policies, findings);
+    among(&documents.ingress_rules, findings);
+    among(&documents.egress_rules, findings);
     among(&documents.services, findings);
     among(&documents.endpoint_slices, findings);
     among(&documents.pods, findings);

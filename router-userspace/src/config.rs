@@ -30,6 +30,10 @@ pub struct Documents {
     pub route_rules: Vec<Document<rules_v1alpha1::RouteRule>>,
     /// Destination policies of the 0.1 language.
     pub destination_policies: Vec<Document<rules_v1alpha1::DestinationPolicy>>,
+    /// Ingress rules of the 0.1 language.
+    pub ingress_rules: Vec<Document<rules_v1alpha1::IngressRule>>,
+    /// Egress rules of the 0.1 language.
+    pub egress_rules: Vec<Document<rules_v1alpha1::EgressRule>>,
     /// Kubernetes `Service`s.
     pub services: Vec<Document<kubernetes::Service>>,
     /// Kubernetes `EndpointSlice`s.
@@ -79,6 +83,8 @@ impl Documents {
     fn append(&mut self, later: Self) {
         self.route_rules.extend(later.route_rules);
         self.destination_policies.extend(later.destination_policies);
+        self.ingress_rules.extend(later.ingress_rules);
+        self.egress_rules.extend(later.egress_rules);
         self.services.extend(later.services);
         self.endpoint_slices.extend(later.endpoint_slices);
         self.pods.extend(later.pods);
@@ -90,6 +96,8 @@ impl Documents {
     pub fn len(&self) -> usize {
         self.route_rules.len()
             + self.destination_policies.len()
+            + self.ingress_rules.len()
+            + self.egress_rules.len()
             + self.services.len()
             + self.endpoint_slices.len()
             + self.pods.len()

@@ -113,7 +113,7 @@ fn what_does_not_compile_is_refused_whole() {
         rule("bad", "reviews", "  route:\n  - weight: 101\n"),
         rule("bad", "reviews", "  redirect: [\n"),
         rule("good", "ratings", ""),
-        "type: ingress-rule\nname: i\nspec: {destination: reviews}\n".to_owned(),
+        "type: ingress-rule\nname: i\nspec: {destination: reviews, ports: []}\n".to_owned(),
         "apiVersion: config.istio.io/v1alpha2\nkind: EgressRule\nmetadata: {name: e}\nspec: {}\n".to_owned(),
         "apiVersion: v1\nkind: Service\nmetadata: {name: s}\nspec: {}\n".to_owned(),
         "type: pod\nname: p\nspec: {}\n".to_owned(),
@@ -145,8 +145,7 @@ fn arguments_that_make_no_sense_are_usage_errors() {
         assert_eq!(run(path, arguments), USAGE.into(), "{arguments:?}");
     }
     for arguments in [
-        &["get", "ingress-rules"][..],
-        &["get", "egress-rule", "a"],
+        &["get", "egress-rule", "a"][..],
         &["get", "route-rule", "nope"],
         &["delete", "ingress-rule", "a"],
         &["create", "-f", "/nonexistent"],
@@ -161,6 +160,8 @@ fn arguments_that_make_no_sense_are_usage_errors() {
         &["get", "route-rules"][..],
         &["get", "destination-policies", "-o", "json"],
         &["get", "route-rules", "-n", "empty"],
+        &["get", "ingress-rules"],
+        &["get", "egressrule"],
         &["get", "route-rule", "reviews-jason", "-o", "json"],
     ] {
         assert_eq!(run(path, arguments), ExitCode::SUCCESS, "{arguments:?}");

@@ -46,6 +46,8 @@ pub enum Format {
 struct Objects {
     route_rules: usize,
     destination_policies: usize,
+    ingress_rules: usize,
+    egress_rules: usize,
     services: usize,
     endpoint_slices: usize,
     pods: usize,
@@ -89,6 +91,8 @@ fn objects(documents: &Documents) -> Objects {
     Objects {
         route_rules: documents.route_rules.len(),
         destination_policies: documents.destination_policies.len(),
+        ingress_rules: documents.ingress_rules.len(),
+        egress_rules: documents.egress_rules.len(),
         services: documents.services.len(),
         endpoint_slices: documents.endpoint_slices.len(),
         pods: documents.pods.len(),
@@ -102,13 +106,22 @@ fn people(documents: &Documents, findings: &[Finding], palette: Palette) -> Stri
         text.push('\n');
     }
     let objects = objects(documents);
-    let counts = [
+    let mut counts = vec![
         counted(objects.route_rules, "route rule"),
         counted(objects.destination_policies, "destination policy"),
+    ];
+    // Most configurations have neither.
+    let edges = [
+        (objects.ingress_rules, "ingress rule"),
+        (objects.egress_rules, "egress rule"),
+    ];
+    let present = edges.into_iter().filter(|&(number, _)| number > 0);
+    counts.extend(present.map(|(number, what)| counted(number, what)));
+    counts.extend([
         counted(objects.services, "service"),
         counted(objects.endpoint_slices, "endpoint slice"),
         counted(objects.pods, "pod"),
-    ];
+    ]);
     text.push_str(&format!("{}: {}\n", counts.join(", "), output::tally(findings)));
     text
 }

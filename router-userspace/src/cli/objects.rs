@@ -36,7 +36,6 @@ use crate::{
     },
     finding::Finding,
 };
-use kind::KindError;
 
 /// The directory that a verb works on.
 #[derive(clap::Args, Debug)]
@@ -100,12 +99,7 @@ fn print_findings(findings: &[Finding]) {
 
 /// A kind that a person typed.
 fn kind(word: &str) -> Result<RuleKind, Refusal> {
-    kind::parse(word).map_err(|error| match error {
-        KindError::Unknown(_) => Refusal::Usage(error.into()),
-        KindError::NotSupportedYet(_) => {
-            Refusal::Other(hinted(error, "route-rule and destination-policy are"))
-        }
-    })
+    kind::parse(word).map_err(|error| Refusal::Usage(error.into()))
 }
 
 impl Directory {

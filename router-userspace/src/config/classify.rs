@@ -247,23 +247,10 @@ impl Reader<'_> {
     }
 
     fn versioned_rule(&mut self, mut tree: Value, kind: &str) {
-        let rule_kind = match kind {
-            "RouteRule" => RuleKind::RouteRule,
-            "DestinationPolicy" => RuleKind::DestinationPolicy,
-            "EgressRule" | "IngressRule" => {
-                let hint = "remove it, or keep it out of the configuration for now";
-                let message = format!("{kind} is not supported yet");
-                return self.report(&codes::NOT_SUPPORTED_YET, "kind", message, hint);
-            }
-            _ => {
-                let hint = "known kinds are RouteRule and DestinationPolicy";
-                return self.report(
-                    &codes::UNKNOWN_KIND,
-                    "kind",
-                    format!("there is no kind {kind}"),
-                    hint,
-                );
-            }
+        let Some(rule_kind) = RuleKind::from_kind(kind) else {
+            let hint = "known kinds are RouteRule, DestinationPolicy, IngressRule and EgressRule";
+            let message = format!("there is no kind {kind}");
+            return self.report(&codes::UNKNOWN_KIND, "kind", message, hint);
         };
         let metadata = tree.get("metadata").cloned().unwrap_or_default();
         if let Some(names) = self.identify(rule_kind.name(), &metadata) {
@@ -273,23 +260,10 @@ impl Reader<'_> {
 
     /// `type`, `name`, `spec`.
     fn enveloped(&mut self, mut tree: Value, kind: &str) {
-        let rule_kind = match kind {
-            "route-rule" | "route-rules" => RuleKind::RouteRule,
-            "destination-policy" | "destination-policies" => RuleKind::DestinationPolicy,
-            "ingress-rule" | "egress-rule" => {
-                let hint = "remove it, or keep it out of the configuration for now";
-                let message = format!("{kind} is not supported yet");
-                return self.report(&codes::NOT_SUPPORTED_YET, "type", message, hint);
-            }
-            _ => {
-                let hint = "known types are route-rule and destination-policy";
-                return self.report(
-                    &codes::UNKNOWN_KIND,
-                    "type",
-                    format!("there is no type {kind}"),
-                    hint,
-                );
-            }
+        let Some(rule_kind) = RuleKind::from_type(kind) else {
+            let hint = "known types are route-rule, destination-policy, ingress-rule and egress-rule";
+            let message = format!("there is no type {kind}");
+            return self.report(&codes::UNKNOWN_KIND, "type", message, hint);
         };
         let Some(name) = tree.get("name").and_then(Value::as_str).map(str::to_owned) else {
             let message = format!("the {} has no name", rule_kind.name());
@@ -385,6 +359,12 @@ impl Reader<'_> {
             RuleKind::DestinationPolicy => self
                 .decoded(kind, names, spec)
                 .map(|d| self.documents.destination_policies.push(d)),
+            RuleKind::IngressRule => self
+                .decoded(kind, names, spec)
+                .map(|d| self.documents.ingress_rules.push(d)),
+            RuleKind::EgressRule => self
+                .decoded(kind, names, spec)
+                .map(|d| self.documents.egress_rules.push(d)),
         };
         if let Err(findings) = findings {
             self.documents.findings.extend(findings);

@@ -4,10 +4,14 @@
 //! router does not do yet are not in these types but in [`NOT_SUPPORTED_YET`].
 
 mod destination_policy;
+mod egress_rule;
+mod ingress_rule;
 mod route_rule;
 mod scalar;
 
 pub use destination_policy::{CircuitBreaker, DestinationPolicy, SimpleCircuitBreaker, VersionPolicy};
+pub use egress_rule::{EgressPort, EgressRule};
+pub use ingress_rule::IngressRule;
 pub use route_rule::{
     Abort, Address, Delay, DestinationWeight, HttpFault, HttpRetry, HttpTimeout, MatchCondition,
     RequestMatch, RouteRule, SimpleRetry, SimpleTimeout, StringMatch,
@@ -53,6 +57,10 @@ pub enum RuleKind {
     RouteRule,
     /// `destination-policy`, `DestinationPolicy`.
     DestinationPolicy,
+    /// `ingress-rule`, `IngressRule`.
+    IngressRule,
+    /// `egress-rule`, `EgressRule`.
+    EgressRule,
 }
 
 impl RuleKind {
@@ -61,6 +69,38 @@ impl RuleKind {
         match self {
             Self::RouteRule => "route-rule",
             Self::DestinationPolicy => "destination-policy",
+            Self::IngressRule => "ingress-rule",
+            Self::EgressRule => "egress-rule",
+        }
+    }
+
+    /// Every kind, in the order in which messages list them.
+    pub const ALL: [Self; 4] = [
+        Self::DestinationPolicy,
+        Self::EgressRule,
+        Self::IngressRule,
+        Self::RouteRule,
+    ];
+
+    /// From the `type` of an envelope, singular or plural.
+    pub fn from_type(word: &str) -> Option<Self> {
+        match word {
+            "route-rule" | "route-rules" => Some(Self::RouteRule),
+            "destination-policy" | "destination-policies" => Some(Self::DestinationPolicy),
+            "ingress-rule" | "ingress-rules" => Some(Self::IngressRule),
+            "egress-rule" | "egress-rules" => Some(Self::EgressRule),
+            _ => None,
+        }
+    }
+
+    /// From the `kind` of a Kubernetes object.
+    pub fn from_kind(word: &str) -> Option<Self> {
+        match word {
+            "RouteRule" => Some(Self::RouteRule),
+            "DestinationPolicy" => Some(Self::DestinationPolicy),
+            "IngressRule" => Some(Self::IngressRule),
+            "EgressRule" => Some(Self::EgressRule),
+            _ => None,
         }
     }
 }

@@ -18,7 +18,7 @@ use crate::{
 
 All of them or none: nothing is deleted when one is missing, or when what remains has errors.")]
 pub(in crate::cli) struct Args {
-    /// Kind of the objects: route-rule, destination-policy.
+    /// Kind of the objects: route-rule, destination-policy, ingress-rule, egress-rule.
     #[arg(value_name = "TYPE")]
     kind: Option<String>,
     /// Their names.

@@ -20,7 +20,7 @@ use crate::{
   router get route-rules -o yaml                      all of them, as `router replace` takes them
   router get destination-policies -o json")]
 pub(in crate::cli) struct Args {
-    /// Kind of the objects: route-rule, destination-policy.
+    /// Kind of the objects: route-rule, destination-policy, ingress-rule, egress-rule.
     #[arg(value_name = "TYPE")]
     kind: Option<String>,
     /// Name of one object, of which the specification is printed.

@@ -5,27 +5,24 @@ use crate::config::rules_v1alpha1::RuleKind;
 /// The kinds, as messages list them.
 pub(super) const KINDS: &str = "destination-policy, egress-rule, ingress-rule, route-rule";
 
-/// Why a word names no kind that can be used.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum KindError {
-    /// Not a kind of the language.
-    #[error("there is no configuration type {0}, the types are {KINDS}")]
-    Unknown(String),
-    /// One that router does not do yet.
-    #[error("{0} is not supported yet")]
-    NotSupportedYet(&'static str),
-}
+/// A word that names no kind of the language.
+#[derive(PartialEq, Eq, Debug, thiserror::Error)]
+#[error("there is no configuration type {0}, the types are {KINDS}")]
+pub(super) struct UnknownKind(String);
 
 /// Reads `route-rule`, `route-rules`, and the `routerule` of the generation after.
-pub(super) fn parse(word: &str) -> Result<RuleKind, KindError> {
+pub(super) fn parse(word: &str) -> Result<RuleKind, UnknownKind> {
     let plain = word.to_ascii_lowercase().replace('-', "");
-    match plain.as_str() {
-        "routerule" | "routerules" => Ok(RuleKind::RouteRule),
-        "destinationpolicy" | "destinationpolicies" => Ok(RuleKind::DestinationPolicy),
-        "ingressrule" | "ingressrules" => Err(KindError::NotSupportedYet("ingress-rule")),
-        "egressrule" | "egressrules" => Err(KindError::NotSupportedYet("egress-rule")),
-        _ => Err(KindError::Unknown(word.to_owned())),
-    }
+    let is_named = |kind: &RuleKind| {
+        let name = kind.name().replace('-', "");
+        let plural = match name.strip_suffix('y') {
+            Some(stem) => format!("{stem}ies"),
+            None => format!("{name}s"),
+        };
+        plain == name || plain == plural
+    };
+    let found = RuleKind::ALL.into_iter().find(is_named);
+    found.ok_or_else(|| UnknownKind(word.to_owned()))
 }
 
 #[cfg(test)]
@@ -34,23 +31,41 @@ mod tests {
 
     #[test]
     fn kinds_are_known_in_every_spelling() {
-        for word in ["route-rule", "route-rules", "routerule", "RouteRule"] {
-            assert_eq!(parse(word).unwrap(), RuleKind::RouteRule);
+        for (kind, words) in [
+            (
+                RuleKind::RouteRule,
+                ["route-rule", "route-rules", "routerule", "RouteRule"],
+            ),
+            (
+                RuleKind::DestinationPolicy,
+                [
+                    "destination-policy",
+                    "destination-policies",
+                    "destinationpolicy",
+                    "DestinationPolicies",
+                ],
+            ),
+            (
+                RuleKind::IngressRule,
+                ["ingress-rule", "ingress-rules", "ingressrule", "IngressRules"],
+            ),
+            (
+                RuleKind::EgressRule,
+                ["egress-rule", "egress-rules", "egressrule", "EgressRules"],
+            ),
+        ] {
+            for word in words {
+                assert_eq!(parse(word), Ok(kind), "{word}");
+            }
         }
-        for word in ["destination-policy", "destination-policies", "destinationpolicy"] {
-            assert_eq!(parse(word).unwrap(), RuleKind::DestinationPolicy);
-        }
-        assert!(matches!(
-            parse("ingress-rules"),
-            Err(KindError::NotSupportedYet("ingress-rule"))
-        ));
-        assert!(matches!(
-            parse("egress-rule"),
-            Err(KindError::NotSupportedYet("egress-rule"))
-        ));
         assert_eq!(
             parse("pod").unwrap_err().to_string(),
             "there is no configuration type pod, the types are destination-policy, egress-rule, ingress-rule, route-rule"
+        );
+        assert_eq!(
+            KINDS,
+            RuleKind::ALL.map(RuleKind::name).join(", "),
+            "the kinds as messages list them"
         );
     }
 }
