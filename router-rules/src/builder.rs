@@ -112,6 +112,8 @@ impl<'m> Builder<'m> {
         let key = (service.name.clone(), port.number);
         self.snapshot.by_name.entry(key).or_insert(id);
         let unrouted = self.subset(Instances::of(&service.name, port), &NO_LABELS);
+        let policies = self.policies.get(&service.name);
+        let policy = policies.and_then(|policies| policy_for(policies, &NO_LABELS));
         let first = self.snapshot.rules.len();
         for rule in rules {
             let compiled = self.rule(rule, port);
@@ -127,6 +129,7 @@ impl<'m> Builder<'m> {
             rules: rules.iter().map(Rule::id).collect(),
             index: RuleIndex::new(rules),
             unrouted: (unrouted, EVERY_INSTANCE_WEIGHT),
+            policy_looks_at_requests: policy.is_some_and(|(policy, _)| policy.looks_at_requests()),
         });
     }
 

@@ -22,6 +22,7 @@ pub mod id;
 pub mod labels;
 pub mod matcher;
 pub mod model;
+pub mod outlier;
 pub mod overrides;
 pub mod policy;
 pub mod rewrite;

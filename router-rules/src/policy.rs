@@ -1,5 +1,7 @@
 //! Policies of destinations, as data.
 
+use std::time::Duration;
+
 use crate::{
     id::{Origin, ServiceName},
     labels::Labels,
@@ -28,6 +30,31 @@ impl LoadBalancing {
     }
 }
 
+/// When an endpoint is ejected: kept out of load balancing for a while because it fails. The defaults are those of
+/// the 0.1 reference and of Envoy. How it works is [`outlier`](crate::outlier)'s business.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct OutlierDetection {
+    /// Failed attempts in a row, 1 and up, after which an endpoint is ejected.
+    pub consecutive_errors: u32,
+    /// Between two sweeps, in which endpoints come back whose time is over.
+    pub interval: Duration,
+    /// How long a first ejection lasts at least; the k-th in short order lasts k times as long.
+    pub base_ejection: Duration,
+    /// Share of a subset's endpoints, 0 to 100, that may be ejected at once.
+    pub max_ejection_percent: u32,
+}
+
+impl Default for OutlierDetection {
+    fn default() -> Self {
+        Self {
+            consecutive_errors: 5,
+            interval: Duration::from_secs(10),
+            base_ejection: Duration::from_secs(30),
+            max_ejection_percent: 10,
+        }
+    }
+}
+
 /// A destination policy.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Policy {
@@ -41,6 +68,8 @@ pub struct Policy {
     pub load_balancing: LoadBalancing,
     /// Connections that may be open at once on this node; none: no limit.
     pub max_connections: Option<u32>,
+    /// Ejection of failing endpoints; none: they stay.
+    pub outlier_detection: Option<OutlierDetection>,
 }
 
 impl Policy {
@@ -52,7 +81,13 @@ impl Policy {
             labels: Labels::default(),
             load_balancing: LoadBalancing::default(),
             max_connections: None,
+            outlier_detection: None,
         }
+    }
+
+    /// True when it looks at requests, so that those of an HTTP port must pass the proxy even without any rule.
+    pub const fn looks_at_requests(&self) -> bool {
+        self.outlier_detection.is_some()
     }
 }
 

@@ -64,6 +64,8 @@ pub struct Port {
     pub(crate) index: RuleIndex,
     /// As a rule's only target would be.
     pub(crate) unrouted: (SubsetId, u32),
+    /// The policy of every instance looks at requests.
+    pub(crate) policy_looks_at_requests: bool,
 }
 
 impl Port {
@@ -95,9 +97,9 @@ impl Port {
     pub const fn unrouted(&self) -> SubsetId {
         self.unrouted.0
     }
-    /// True when requests must pass the proxy: HTTP is spoken and there is a rule.
+    /// True when requests must pass the proxy: HTTP is spoken, and there is a rule or a policy that looks at requests.
     pub const fn needs_proxy(&self) -> bool {
-        self.protocol.is_http() && !self.rules.is_empty()
+        self.protocol.is_http() && (!self.rules.is_empty() || self.policy_looks_at_requests)
     }
     /// True when [`Snapshot::route_tcp`] may answer differently for different callers. False: it answers
     /// [`Snapshot::default_route`] for every caller.

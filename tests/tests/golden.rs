@@ -199,6 +199,16 @@ fn model(model: &Model, case: &Path) -> String {
         if let Some(max) = policy.max_connections {
             let _ = writeln!(text, "  at most {max} connections");
         }
+        if let Some(outlier) = policy.outlier_detection {
+            let _ = writeln!(
+                text,
+                "  eject up to {} % after {} errors in a row for {:?}, sweep every {:?}",
+                outlier.max_ejection_percent,
+                outlier.consecutive_errors,
+                outlier.base_ejection,
+                outlier.interval
+            );
+        }
     }
     text
 }

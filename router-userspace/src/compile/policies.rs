@@ -1,6 +1,8 @@
 //! 0.1 destination policies → policies of the model. The list layout becomes one policy per entry. It does not know
 //! which services exist.
 
+mod outlier;
+
 use std::sync::Arc;
 
 use router_rules::{
@@ -125,7 +127,9 @@ impl Compiler<'_> {
                 "add `simpleCb`",
             );
         }
-        let max_connections = simple.flatten().and_then(|simple| simple.max_connections);
+        let simple = simple.flatten();
+        let outlier_detection = simple.and_then(|simple| self.outlier_detection(&entry.prefix, simple));
+        let max_connections = simple.and_then(|simple| simple.max_connections);
         let max_connections = max_connections.and_then(|n| self.limit(entry, n));
         Some(Policy {
             origin,
@@ -133,6 +137,7 @@ impl Compiler<'_> {
             labels: entry.labels.clone(),
             load_balancing: load_balancing?,
             max_connections,
+            outlier_detection,
         })
     }
 

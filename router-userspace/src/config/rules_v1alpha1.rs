@@ -39,13 +39,7 @@ pub const NOT_SUPPORTED_YET: &[(RuleKind, &str)] = {
         (Policy, "policy.circuitBreaker.custom"),
         (Policy, "circuitBreaker.simpleCb.httpMaxPendingRequests"),
         (Policy, "circuitBreaker.simpleCb.httpMaxRequests"),
-        (Policy, "circuitBreaker.simpleCb.sleepWindow"),
-        (Policy, "circuitBreaker.simpleCb.sleepWindowSeconds"),
-        (Policy, "circuitBreaker.simpleCb.httpConsecutiveErrors"),
-        (Policy, "circuitBreaker.simpleCb.httpDetectionInterval"),
-        (Policy, "circuitBreaker.simpleCb.httpDetectionIntervalSeconds"),
         (Policy, "circuitBreaker.simpleCb.httpMaxRequestsPerConnection"),
-        (Policy, "circuitBreaker.simpleCb.httpMaxEjectionPercent"),
         (Policy, "circuitBreaker.simpleCb.httpMaxRetries"),
     ]
 };

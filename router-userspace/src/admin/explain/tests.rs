@@ -101,11 +101,10 @@ fn snapshot() -> Snapshot {
                 rule("mongodb-split", "mongodb", 1, &[("v1", 90), ("v2", 10)]),
             ],
             policies: vec![Policy {
-                origin: origin("destination-policy mongodb-limit", 9),
-                destination: mongodb_name,
                 labels: labels("v1"),
                 load_balancing: LoadBalancing::LeastConn,
                 max_connections: Some(100),
+                ..Policy::new(origin("destination-policy mongodb-limit", 9), mongodb_name)
             }],
         },
         7,

@@ -56,7 +56,7 @@ impl Compiler<'_> {
     }
 
     /// A duration that may be spelled as text in `name` or in seconds in `nameSeconds`.
-    pub(super) fn duration(
+    pub(in crate::compile) fn duration(
         &mut self,
         parent: &str,
         name: &str,

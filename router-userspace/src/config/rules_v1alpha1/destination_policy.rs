@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::{Labels, LoadBalancing, ServiceReference};
+use super::{DurationText, Labels, LoadBalancing, ServiceReference};
 
 /// What holds for every call of a destination, in the flat and in the list layout.
 #[derive(Debug, Default, Deserialize)]
@@ -52,4 +52,22 @@ pub struct SimpleCircuitBreaker {
     /// Connections that may be open at once.
     #[serde(alias = "max_connections")]
     pub max_connections: Option<i64>,
+    /// Errors in a row after which an endpoint is ejected.
+    #[serde(alias = "http_consecutive_errors")]
+    pub http_consecutive_errors: Option<i64>,
+    /// How long the first ejection lasts.
+    #[serde(alias = "sleep_window")]
+    pub sleep_window: Option<DurationText>,
+    /// The same in seconds.
+    #[serde(alias = "sleep_window_seconds")]
+    pub sleep_window_seconds: Option<f64>,
+    /// How often ejected endpoints are looked at.
+    #[serde(alias = "http_detection_interval")]
+    pub http_detection_interval: Option<DurationText>,
+    /// The same in seconds.
+    #[serde(alias = "http_detection_interval_seconds")]
+    pub http_detection_interval_seconds: Option<f64>,
+    /// Share of endpoints that may be ejected at once.
+    #[serde(alias = "http_max_ejection_percent")]
+    pub http_max_ejection_percent: Option<i64>,
 }
