@@ -25,6 +25,17 @@ pub struct Target {
     pub weight: u32,
 }
 
+/// Where copies of requests are sent, whose responses nobody sees.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Mirror {
+    /// The service.
+    pub service: ServiceName,
+    /// Labels that instances must carry; none: every instance.
+    pub labels: Labels,
+    /// Share of requests that are copied.
+    pub fraction: Fraction,
+}
+
 /// Retries after failed attempts.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Retries {

@@ -7,7 +7,7 @@ use std::{
 };
 
 use crate::{
-    action::{DEFAULT_TIMEOUT, Target},
+    action::{DEFAULT_TIMEOUT, Fraction, Mirror, Target},
     id::ServiceName,
     index::RuleIndex,
     labels::Labels,
@@ -158,6 +158,12 @@ impl<'m> Builder<'m> {
             redirect: rule.redirect.clone(),
             rewrite: rule.rewrite.clone(),
             append_headers: rule.append_headers.clone().into(),
+            cors: rule.cors.clone(),
+            mirrors: rule
+                .mirrors
+                .iter()
+                .map(|mirror| self.mirror(mirror, port))
+                .collect(),
         }
     }
 
@@ -176,6 +182,11 @@ impl<'m> Builder<'m> {
 
     fn target(&mut self, target: &'m Target, port: &'m model::Port) -> SubsetId {
         self.subset(self.instances(&target.service, port), &target.labels)
+    }
+
+    fn mirror(&mut self, mirror: &'m Mirror, port: &'m model::Port) -> (SubsetId, Fraction) {
+        let instances = self.instances(&mirror.service, port);
+        (self.subset(instances, &mirror.labels), mirror.fraction)
     }
 
     /// The instances on the port of `service` that corresponds to `port`; none when there is no such service or port.

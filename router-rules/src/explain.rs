@@ -4,7 +4,7 @@
 
 use crate::{
     matcher::{Mismatch, Request},
-    snapshot::{Port, RuleId, Snapshot},
+    snapshot::{Port, Rule, RuleId, Snapshot},
     source::ClassId,
 };
 
@@ -35,17 +35,36 @@ pub fn explain(
     caller: ClassId,
     request: Option<&Request<'_>>,
 ) -> Vec<Step> {
+    steps(snapshot, port, caller, request).collect()
+}
+
+/// As [`explain`], rule by rule: one that is not asked for is not evaluated.
+pub fn steps<'s>(
+    snapshot: &'s Snapshot,
+    port: &'s Port,
+    caller: ClassId,
+    request: Option<&'s Request<'_>>,
+) -> impl Iterator<Item = Step> + 's {
     let mut matched = false;
-    let mut step = |&id: &RuleId| {
+    port.rules().iter().map(move |&rule| {
         let outcome = if matched {
             Outcome::NotReached
         } else {
-            outcome(snapshot, id, caller, request)
+            outcome(snapshot, rule, caller, request)
         };
         matched |= outcome == Outcome::Matched;
-        Step { rule: id, outcome }
-    };
-    port.rules().iter().map(&mut step).collect()
+        Step { rule, outcome }
+    })
+}
+
+/// The conditions of a rule in words, one text per alternative: `uri prefix "/x", source reviews{version=v2}`. Empty:
+/// it always matches.
+pub fn conditions(snapshot: &Snapshot, rule: &Rule) -> Vec<String> {
+    if rule.is_unconditional() {
+        return Vec::new();
+    }
+    let alternatives = rule.any_of.iter();
+    alternatives.map(|one| one.in_words(&snapshot.sources)).collect()
 }
 
 fn outcome(snapshot: &Snapshot, id: RuleId, caller: ClassId, request: Option<&Request<'_>>) -> Outcome {

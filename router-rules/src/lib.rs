@@ -16,6 +16,7 @@
 #![forbid(unsafe_code)]
 
 pub mod action;
+pub mod cors;
 pub mod duration;
 pub mod explain;
 pub mod id;

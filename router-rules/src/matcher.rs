@@ -5,7 +5,7 @@ use std::{borrow::Cow, fmt};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
 use crate::{
-    source::{ClassId, SourceId, Sources},
+    source::{ClassId, SourceId, SourceMatch, Sources},
     text::TextMatch,
 };
 
@@ -149,6 +149,31 @@ impl Conditions {
             wanted: wanted.to_string(),
             found: found.map(Cow::into_owned),
         })
+    }
+
+    /// Every condition, for people: `uri prefix "/x", header cookie regex "…", source reviews{version=v2}`.
+    pub(crate) fn in_words(&self, sources: &Sources) -> String {
+        let fixed = [
+            ("uri", &self.path),
+            ("method", &self.method),
+            ("scheme", &self.scheme),
+            ("authority", &self.authority),
+        ];
+        let fixed = fixed
+            .into_iter()
+            .filter_map(|(part, wanted)| Some(format!("{part} {}", wanted.as_ref()?)));
+        let headers = self.headers.iter();
+        let headers = headers.map(|(name, wanted)| format!("header {name} {wanted}"));
+        let source = self.source.map(|id| {
+            let SourceMatch { service, labels } = sources.condition(id);
+            let service = service.as_ref().map_or("", |service| service.as_str());
+            if labels.is_empty() {
+                format!("source {service}")
+            } else {
+                format!("source {service}{{{labels}}}")
+            }
+        });
+        fixed.chain(headers).chain(source).collect::<Vec<_>>().join(", ")
     }
 
     /// True when there is no condition at all.

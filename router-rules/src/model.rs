@@ -9,7 +9,8 @@ use std::{
 use http::{HeaderName, HeaderValue};
 
 use crate::{
-    action::{Fault, Retries, Target},
+    action::{Fault, Mirror, Retries, Target},
+    cors::Cors,
     id::{Origin, ServiceName},
     labels::Labels,
     overrides::Overrides,
@@ -130,6 +131,10 @@ pub struct Rule {
     pub rewrite: Rewrite,
     /// Fields added to what is forwarded, beside those of the same name.
     pub append_headers: Vec<(HeaderName, HeaderValue)>,
+    /// What pages of other origins may do.
+    pub cors: Option<Cors>,
+    /// Where copies of requests are sent.
+    pub mirrors: Vec<Mirror>,
 }
 
 /// Place of a rule in the order of evaluation: smaller is tried first. Rules of equal rank keep the order in which
@@ -166,6 +171,8 @@ impl Rule {
             redirect: None,
             rewrite: Rewrite::default(),
             append_headers: Vec::new(),
+            cors: None,
+            mirrors: Vec::new(),
         }
     }
 }

@@ -10,8 +10,9 @@ use std::{
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::{
-    action::{DEFAULT_TIMEOUT, Fault, Retries},
+    action::{DEFAULT_TIMEOUT, Fault, Fraction, Retries},
     builder,
+    cors::Cors,
     id::{Origin, ServiceName},
     index::{Entry, RuleIndex},
     labels::Labels,
@@ -126,6 +127,9 @@ pub struct Rule {
     pub(crate) redirect: Option<Redirect>,
     pub(crate) rewrite: Rewrite,
     pub(crate) append_headers: Box<[(HeaderName, HeaderValue)]>,
+    pub(crate) cors: Option<Cors>,
+    /// Subset of each mirror with the share of requests that are copied there.
+    pub(crate) mirrors: Box<[(SubsetId, Fraction)]>,
 }
 
 impl Rule {
@@ -172,6 +176,14 @@ impl Rule {
     /// Fields added to what is forwarded, beside those of the same name.
     pub fn append_headers(&self) -> &[(HeaderName, HeaderValue)] {
         &self.append_headers
+    }
+    /// What pages of other origins may do.
+    pub const fn cors(&self) -> Option<&Cors> {
+        self.cors.as_ref()
+    }
+    /// Where copies of requests are sent, each with the share of requests that are copied there.
+    pub fn mirrors(&self) -> &[(SubsetId, Fraction)] {
+        &self.mirrors
     }
 
     /// True when it matches whatever the request and the caller.

@@ -30,7 +30,7 @@ use crate::{
     control::{self, Control, Event, MAX_EVENTS, Parts},
     live::Live,
     metrics::Metrics,
-    proxy::{self, Proxy, ProxyConfig},
+    proxy::{self, Disclosure, Proxy, ProxyConfig},
     readiness::Readiness,
     registry::NodeCallers,
     telemetry::{self, AccessLog, LogFormat, Logger},
@@ -91,6 +91,8 @@ pub struct Settings {
     pub log_format: LogFormat,
     /// Whether each request is logged.
     pub access_log: AccessLog,
+    /// What clients are told beside their responses.
+    pub disclosure: Disclosure,
 }
 
 /// Runs an agent until SIGTERM or SIGINT. What is in the kernel stays there.
@@ -271,5 +273,6 @@ fn proxy_config(settings: &Settings, listen: Vec<SocketAddr>) -> ProxyConfig {
         threads: settings.proxy_threads.unwrap_or_else(processors).get(),
         limits: proxy::Limits::default(),
         access: Some(Arc::new(proxy::access::Traced)),
+        disclosure: settings.disclosure.clone(),
     }
 }

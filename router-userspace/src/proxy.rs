@@ -10,6 +10,7 @@
 
 pub mod access;
 pub mod decide;
+pub mod disclosure;
 pub mod error;
 pub mod limits;
 pub mod stats;
@@ -23,6 +24,7 @@ mod exchange;
 mod forward;
 mod headers;
 mod listener;
+mod mirror;
 mod pipeline;
 mod respond;
 mod tcp;
@@ -33,6 +35,7 @@ mod worker;
 
 pub use access::{AccessRecord, AccessSink};
 pub use decide::{decide, decide_connection};
+pub use disclosure::Disclosure;
 pub use limits::Limits;
 pub use stats::{ProxyStats, Totals};
 pub use worker::{Proxy, ProxyConfig, Stopped, start};

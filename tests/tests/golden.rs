@@ -257,6 +257,13 @@ fn actions(rule: &Rule, text: &mut String) {
     for (name, value) in &rule.append_headers {
         let _ = writeln!(text, "  append {name}: {value:?}");
     }
+    if let Some(cors) = &rule.cors {
+        let _ = writeln!(text, "  cors {cors:?}");
+    }
+    for mirror in &rule.mirrors {
+        let (percent, service) = (mirror.fraction.percent(), &mirror.service);
+        let _ = writeln!(text, "  mirror {percent}% to {} of {service}", mirror.labels);
+    }
     if !rule.overrides.is_empty() {
         let _ = writeln!(text, "  requests may say: {:?}", rule.overrides);
     }

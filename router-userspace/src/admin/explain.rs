@@ -208,6 +208,7 @@ fn steps(snapshot: &Snapshot, port: &Port, class: ClassId, request: Option<&Requ
             file: origin.file.to_string(),
             line: origin.line,
             precedence: rule.precedence(),
+            conditions: explain::conditions(snapshot, rule),
             outcome,
             reasons,
         }
@@ -227,7 +228,10 @@ fn decision(
     let rule = route.rule();
     let for_request = rule.filter(|_| request.is_some());
     let headers = request.map(|request| request.headers);
-    let forwarded = for_request.is_none_or(|rule| rule.redirect().is_none());
+    let forwarded = for_request.is_none_or(|rule| {
+        let preflight = request.and_then(|request| rule.cors()?.preflight(request));
+        rule.redirect().is_none() && preflight.is_none()
+    });
     // The table that routes says the shares: apportionment may round what was written.
     let share = |target: usize| match rule.map(|r| r.table().slots()) {
         None => 100.0,
@@ -245,7 +249,7 @@ fn decision(
             .is_err()
             .then(|| router_common::reason::Reason::NoWeight.name().to_owned()),
         actions: request
-            .map(|request| words::actions(route, request))
+            .map(|request| words::actions(snapshot, route, request))
             .unwrap_or_default(),
         timeout_ms: for_request
             .filter(|_| forwarded)
@@ -253,6 +257,7 @@ fn decision(
             .map(|(_, headers)| milliseconds(route.timeout(headers))),
         retries: for_request
             .zip(headers)
+            .filter(|_| forwarded)
             .and_then(|(rule, headers)| rule.retries(headers))
             .filter(|retries| retries.attempts > 0)
             .map(|retries| words::retries(&retries)),

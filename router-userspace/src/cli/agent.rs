@@ -7,10 +7,12 @@ use std::{
 };
 
 use anyhow::Context as _;
+use http::HeaderName;
 
 use super::{client::DEFAULT_ADMIN, text::hinted};
 use crate::{
     app::{self, OnProxyDown, Settings},
+    proxy::Disclosure,
     registry, sys,
     telemetry::{AccessLog, LogFormat},
 };
@@ -55,6 +57,50 @@ pub(super) struct Args {
     /// Whether each request is logged.
     #[arg(long, env = "ROUTER_ACCESS_LOG", value_enum, default_value_t)]
     access_log: AccessLog,
+    #[command(flatten)]
+    disclosure: DisclosureArgs,
+}
+
+/// What clients are told beside their responses.
+#[derive(clap::Args, Clone, Debug)]
+struct DisclosureArgs {
+    /// Whether responses that no endpoint sent carry `x-router-reason`.
+    #[arg(long, env = "ROUTER_REASON_HEADER", value_enum, default_value_t)]
+    reason_header: ReasonHeader,
+    /// Requests with this header get their own explanation in a header of the same name [default: none do].
+    #[arg(long, env = "ROUTER_DEBUG_HEADER", value_name = "NAME", value_parser = debug_header)]
+    debug_header: Option<HeaderName>,
+}
+
+/// Whether responses that no endpoint sent carry `x-router-reason`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, clap::ValueEnum)]
+enum ReasonHeader {
+    /// They do.
+    #[default]
+    On,
+    /// They do not; the access log and metrics still say it.
+    Off,
+}
+
+/// A name that no client sends for another purpose: what asks for an explanation is taken out of the request.
+fn debug_header(name: &str) -> Result<HeaderName, String> {
+    const TAKEN: [&str; 4] = ["x-forwarded-", "x-envoy-", "x-request-id", "x-router-reason"];
+    let header: HeaderName = name.parse().map_err(|_| "it is no name of a header".to_owned())?;
+    let own = header.as_str().starts_with("x-");
+    if own && !TAKEN.iter().any(|taken| header.as_str().starts_with(taken)) {
+        Ok(header)
+    } else {
+        Err("a name of your own that begins with x- is wanted, such as x-router-explain".to_owned())
+    }
+}
+
+impl From<DisclosureArgs> for Disclosure {
+    fn from(args: DisclosureArgs) -> Self {
+        Self {
+            reason: args.reason_header == ReasonHeader::On,
+            explain: args.debug_header,
+        }
+    }
 }
 
 /// Where the pins are.
@@ -111,6 +157,7 @@ fn settings(args: Args) -> anyhow::Result<Settings> {
         on_proxy_down: args.on_proxy_down,
         log_format: args.log_format,
         access_log: args.access_log,
+        disclosure: args.disclosure.into(),
     })
 }
 

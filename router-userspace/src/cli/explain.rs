@@ -134,7 +134,14 @@ fn rules(text: &mut String, steps: &[Step], paint: Paint) {
         text.push_str("no rules: every instance takes its turn\n");
         return;
     }
-    let mut table = Table::new(["PRECEDENCE", "RULE", "OUTCOME", "WRITTEN AT"]);
+    let mut table = Table::new(["PRECEDENCE", "RULE", "MATCH", "OUTCOME", "WRITTEN AT"]);
+    let conditions = |step: &Step| {
+        if step.conditions.is_empty() {
+            "everything".to_owned()
+        } else {
+            step.conditions.join(" or ")
+        }
+    };
     let outcome = |step: &Step| match step.outcome {
         Outcome::Matched => "matched".to_owned(),
         Outcome::NotReached => "not reached".to_owned(),
@@ -144,11 +151,12 @@ fn rules(text: &mut String, steps: &[Step], paint: Paint) {
         table.row([
             step.precedence.to_string(),
             step.rule.clone(),
+            conditions(step),
             outcome(step),
             format!("{}:{}", step.file, step.line),
         ]);
     }
-    text.push_str(&table.render(paint, |row, line| match row[2].as_str() {
+    text.push_str(&table.render(paint, |row, line| match row[3].as_str() {
         "matched" => paint.good(line),
         _ => paint.faint(line),
     }));

@@ -83,6 +83,11 @@ impl<'r> Review<'r> {
         if rule.item.targets.is_empty() && rule.item.redirect.is_none() {
             self.has_endpoints(rule, "destination", destination, &Labels::default());
         }
+        for mirror in &rule.item.mirrors {
+            if let Some(service) = self.exists(rule, "mirror", &mirror.service) {
+                self.has_endpoints(rule, "mirror", service, &mirror.labels);
+            }
+        }
         self.weights(rule);
         self.needs_http(rule, destination);
     }
@@ -152,7 +157,10 @@ impl<'r> Review<'r> {
         } else {
             format!("no endpoint of {} carries {labels} now", service.name)
         };
-        let hint = "requests that are sent there are refused";
+        let hint = match field {
+            "mirror" => "copies that are sent there are lost",
+            _ => "requests that are sent there are refused",
+        };
         let finding = rule
             .position
             .finding(&codes::NO_MATCHING_ENDPOINTS, field, message, hint);
@@ -213,6 +221,8 @@ impl<'r> Review<'r> {
             (item.redirect.is_some(), "redirect", "has no effect"),
             (!item.rewrite.is_empty(), "rewrite", "has no effect"),
             (!item.append_headers.is_empty(), "appendHeaders", "has no effect"),
+            (item.cors.is_some(), "corsPolicy", "has no effect"),
+            (!item.mirrors.is_empty(), "mirror", "has no effect"),
         ];
         for (_, field, effect) in needs.into_iter().filter(|need| need.0) {
             let message = format!("{} has only TCP ports, so this {effect}", destination.name);
@@ -282,6 +292,9 @@ fn never_applied(rules: &[Placed<'_, Rule>], policies: &[Placed<'_, Policy>], fi
     let mut routed: HashMap<&ServiceName, HashSet<&Labels>> = HashMap::new();
     for target in rules.iter().flat_map(|r| &r.item.targets) {
         routed.entry(&target.service).or_default().insert(&target.labels);
+    }
+    for mirror in rules.iter().flat_map(|r| &r.item.mirrors) {
+        routed.entry(&mirror.service).or_default().insert(&mirror.labels);
     }
     let mut first: HashMap<(&ServiceName, &Labels), &Placed<'_, Policy>> = HashMap::new();
     for policy in policies {

@@ -3,8 +3,10 @@
 mod actions;
 mod address;
 mod condition;
+mod cors;
 mod faults;
 mod headers;
+mod mirror;
 mod overrides;
 
 use router_rules::{action::Target, id::ServiceName, labels::Labels, model::Rule};
@@ -86,6 +88,9 @@ impl<'c> Compiler<'c> {
         let redirect = rule.redirect.as_ref().and_then(|r| self.redirect(r));
         let rewrite = rule.rewrite.as_ref().map(|r| self.rewrite(r)).unwrap_or_default();
         let append_headers = self.append_headers(rule.append_headers.as_ref());
+        let cors = rule.cors_policy.as_ref().map(|cors| self.cors(cors));
+        let mirror = rule.mirror.as_ref();
+        let mirrors = mirror.and_then(|to| self.mirror(destination.as_ref(), to));
         Some(Rule {
             origin: origin(self.position),
             destination: destination?,
@@ -103,6 +108,8 @@ impl<'c> Compiler<'c> {
             redirect,
             rewrite,
             append_headers,
+            cors,
+            mirrors: mirrors.into_iter().collect(),
         })
     }
 

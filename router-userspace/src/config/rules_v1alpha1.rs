@@ -13,7 +13,7 @@ pub use destination_policy::{CircuitBreaker, DestinationPolicy, SimpleCircuitBre
 pub use egress_rule::{EgressPort, EgressRule};
 pub use ingress_rule::IngressRule;
 pub use route_rule::{
-    Abort, Address, Delay, DestinationWeight, HttpFault, HttpRetry, HttpTimeout, MatchCondition,
+    Abort, Address, CorsPolicy, Delay, DestinationWeight, HttpFault, HttpRetry, HttpTimeout, MatchCondition,
     RequestMatch, RouteRule, SimpleRetry, SimpleTimeout, StringMatch,
 };
 pub use scalar::{DurationText, IstioService, Labels, LoadBalancing, ServiceReference, StatusText};
@@ -23,8 +23,6 @@ pub use scalar::{DurationText, IstioService, Labels, LoadBalancing, ServiceRefer
 pub const NOT_SUPPORTED_YET: &[(RuleKind, &str)] = {
     use RuleKind::{DestinationPolicy as Policy, RouteRule as Rule};
     &[
-        (Rule, "mirror"),
-        (Rule, "corsPolicy"),
         (Rule, "l4Fault"),
         (Rule, "match.tcp"),
         (Rule, "match.udp"),

@@ -70,6 +70,7 @@ codes! {
     UNKNOWN_SERVICE = Warning "unknown-service": "No service has the name that a rule or policy uses.";
     NO_MATCHING_ENDPOINTS = Warning "no-matching-endpoints": "No endpoint carries the tags of a route now; requests to it are refused.";
     NO_MATCHING_SOURCE = Warning "no-matching-source": "No workload satisfies the source condition now.";
+    ORIGIN_NEVER_MATCHES = Warning "origin-never-matches": "An allowed origin is not written as browsers send origins, so it allows nothing.";
     WEIGHTS_SUM = Warning "weights-sum": "The weights of a rule do not sum to 100; they are used in proportion.";
     PRECEDENCE_TIE = Warning "precedence-tie": "Two rules of a destination have equal precedence; the object names decide.";
     UNREACHABLE_RULE = Warning "unreachable-rule": "An earlier rule takes everything that this one could match.";

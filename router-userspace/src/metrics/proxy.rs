@@ -8,7 +8,7 @@ use prometheus_client::{
     metrics::{MetricType, counter::ConstCounter, gauge::ConstGauge},
 };
 
-use crate::proxy::ProxyStats;
+use crate::proxy::{ProxyStats, Totals};
 
 /// Label values of the status classes, in the order of [`Totals::by_class`](crate::proxy::Totals::by_class).
 const CLASSES: [&str; 6] = ["none", "1xx", "2xx", "3xx", "4xx", "5xx"];
@@ -43,6 +43,7 @@ impl Collector for ProxyCollector {
             ),
             reasons,
         )?;
+        mirrors(&mut encoder, &totals)?;
         let counters = [
             (
                 "proxy_downstream_connections",
@@ -94,6 +95,16 @@ impl Collector for ProxyCollector {
         }
         Ok(())
     }
+}
+
+fn mirrors(encoder: &mut DescriptorEncoder, totals: &Totals) -> fmt::Result {
+    let outcomes = [
+        ("sent", totals.mirrors_sent),
+        ("dropped", totals.mirrors_dropped),
+        ("failed", totals.mirrors_failed),
+    ];
+    let help = "Copies of requests for mirrors by what became of them";
+    family(encoder, ("proxy_mirrors", help, "outcome"), outcomes.into_iter())
 }
 
 fn family(

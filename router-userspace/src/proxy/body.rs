@@ -16,9 +16,11 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::{sync::Notify, time::Instant};
 
+pub(crate) use copy::{Copied, Progress};
 pub(crate) use replay::Replay;
 pub(crate) use response::{ResponseBody, Upstream};
 
+mod copy;
 mod replay;
 mod response;
 
@@ -71,11 +73,24 @@ impl Transfer {
 pub(crate) struct Metered {
     body: Incoming,
     transfer: Arc<Transfer>,
+    /// Copies on their way to mirrors.
+    taps: Vec<copy::Tap>,
 }
 
 impl Metered {
     pub(crate) fn new(body: Incoming, transfer: Arc<Transfer>) -> Self {
-        Self { body, transfer }
+        Self {
+            body,
+            transfer,
+            taps: Vec::new(),
+        }
+    }
+
+    /// A copy of what will pass, of which at most `bound` bytes wait to be read; beyond it the copy is lost.
+    pub(crate) fn copy(&mut self, bound: usize) -> Copied {
+        let (tap, copied) = copy::copy(self.body.size_hint(), bound);
+        self.taps.push(tap);
+        copied
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
@@ -84,6 +99,9 @@ impl Metered {
             Some(Ok(frame)) => {
                 let length = frame.data_ref().map_or(0, Bytes::len);
                 self.transfer.bytes.fetch_add(length as u64, Relaxed);
+                for tap in &self.taps {
+                    tap.show(frame);
+                }
                 if self.body.is_end_stream() || frame.is_trailers() {
                     self.end();
                 }
@@ -91,6 +109,7 @@ impl Metered {
             Some(Err(_)) => {
                 self.transfer.failed.store(true, Relaxed);
                 self.transfer.settle();
+                self.taps.clear();
             }
             None => self.end(),
         }
@@ -100,6 +119,9 @@ impl Metered {
     fn end(&self) {
         self.transfer.whole.store(true, Relaxed);
         self.transfer.settle();
+        for tap in &self.taps {
+            tap.end();
+        }
     }
 }
 
@@ -115,6 +137,8 @@ pub(crate) enum RequestBody {
     Stream(Metered),
     /// One attempt's reading of a body that may be sent again.
     Replay(replay::Reading),
+    /// A mirror's copy of another request's body.
+    Copied(Copied),
 }
 
 /// Why a request's body broke off.
@@ -124,6 +148,10 @@ pub(crate) enum BodyError {
     Client(#[source] hyper::Error),
     #[error("another attempt took over")]
     Superseded,
+    #[error("the copy fell behind")]
+    Behind,
+    #[error("the original broke off")]
+    Original,
 }
 
 impl Body for RequestBody {
@@ -138,6 +166,7 @@ impl Body for RequestBody {
             Self::Empty => Poll::Ready(None),
             Self::Stream(body) => body.poll(cx).map_err(BodyError::Client),
             Self::Replay(reading) => reading.poll(cx),
+            Self::Copied(copied) => copied.poll(cx),
         }
     }
 
@@ -146,6 +175,7 @@ impl Body for RequestBody {
             Self::Empty => true,
             Self::Stream(body) => body.body.is_end_stream(),
             Self::Replay(reading) => reading.is_end(),
+            Self::Copied(copied) => copied.is_end(),
         }
     }
 
@@ -154,6 +184,7 @@ impl Body for RequestBody {
             Self::Empty => SizeHint::with_exact(0),
             Self::Stream(body) => body.body.size_hint(),
             Self::Replay(reading) => reading.size_hint(),
+            Self::Copied(copied) => copied.size_hint(),
         }
     }
 }

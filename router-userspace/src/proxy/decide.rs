@@ -38,6 +38,7 @@ pub(crate) fn port_at(snapshot: &Snapshot, destination: SocketAddr) -> Option<&P
     snapshot.port_at(destination.ip().to_canonical(), destination.port())
 }
 
-fn class(snapshot: &Snapshot, caller: Option<&str>) -> ClassId {
+/// The class of a caller by the name of its workload.
+pub(crate) fn class(snapshot: &Snapshot, caller: Option<&str>) -> ClassId {
     snapshot.class_of(caller.and_then(|name| snapshot.workload(name)))
 }

@@ -194,7 +194,12 @@ async fn attempt(
     })
 }
 
-async fn send(
+/// Sends a request on a pooled connection, and once more on a new one when the pooled one turns out to be closed.
+///
+/// # Errors
+///
+/// There is no connection, or it broke before the response.
+pub(super) async fn send(
     worker: &Arc<Worker>,
     target: &Target,
     mut request: Request<RequestBody>,

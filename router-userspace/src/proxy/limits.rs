@@ -48,6 +48,10 @@ pub struct Limits {
     /// Bytes of a request's body that are kept so that it can be sent again. A request with a longer body is not
     /// retried once more than this has been sent.
     pub replay_bytes: usize,
+    /// Copies of requests on their way to mirrors, per worker; further ones are not made.
+    pub mirrors: usize,
+    /// Bytes of a request's body that may wait for its mirror; a copy that falls further behind is lost.
+    pub mirror_bytes: usize,
     /// First interval of the back-off between attempts; it doubles up to ten times the value, and the wait is drawn
     /// from it uniformly (Envoy: 25 ms).
     pub backoff: Duration,
@@ -77,6 +81,8 @@ impl Default for Limits {
             upstream_idle: Duration::from_secs(30),
             streams_per_connection: 100,
             replay_bytes: 64 * 1024,
+            mirrors: 256,
+            mirror_bytes: 256 * 1024,
             backoff: Duration::from_millis(25),
             drain_idle: Duration::from_secs(2),
         }

@@ -18,11 +18,13 @@ use tokio::time::{Instant, sleep};
 use super::{
     body::{Metered, Replay, RequestBody, ResponseBody, Transfer, Upstream},
     connection::Session,
-    decide::decide,
+    decide::{class, decide},
+    disclosure::Additions,
     error::{Kind, ProxyError, Side},
     exchange::Exchange,
     forward::{Answer, Deadline, Destination, Outbound, OutboundBody, forward},
     headers::{self, BodyFraming},
+    mirror::{self, Mirrors},
     respond::{self, Dialect, OwnAnswer},
     upgrade,
     upstream::limited_policy,
@@ -40,7 +42,9 @@ pub(crate) async fn serve(
     let (head, body) = request.into_parts();
     let dialect = Dialect::of(&head.headers);
     let mut exchange = Exchange::begin(&session, &head);
-    let outcome = answer(&mut exchange, head, body).await;
+    let mut additions = Additions::default();
+    let outcome = answer(&mut exchange, &mut additions, head, body).await;
+    additions.went(&exchange, outcome.as_ref().err().map(|error| error.kind));
     // Whoever sends a request that is refused for its form may mean the next bytes as something else as well.
     let malformed = outcome
         .as_ref()
@@ -53,6 +57,7 @@ pub(crate) async fn serve(
             _ => respond::refuse(error, dialect, exchange),
         },
     };
+    additions.write(response.headers_mut());
     let tunnel = response.status() == StatusCode::SWITCHING_PROTOCOLS;
     if (malformed || session.worker.is_stopping()) && !session.is_http2() && !tunnel {
         let close = HeaderValue::from_static("close");
@@ -81,6 +86,7 @@ fn reset(code: Http2Error, error: &ProxyError, mut exchange: Exchange) -> Reset 
 
 async fn answer(
     exchange: &mut Exchange,
+    additions: &mut Additions,
     mut head: request::Parts,
     body: Incoming,
 ) -> Result<Reply, ProxyError> {
@@ -88,6 +94,8 @@ async fn answer(
     let worker = &session.worker;
     let client = head.extensions.remove::<OnUpgrade>();
     headers::sanitise(&mut head)?;
+    let explained = worker.disclosure().explain.as_ref();
+    let explained = explained.filter(|name| head.headers.remove(*name).is_some());
 
     let view = worker.views().load();
     let route = decide(
@@ -98,11 +106,14 @@ async fn answer(
     )
     .ok_or_else(|| ProxyError::new(Kind::NoService, "no such service"))?;
     exchange.routed(&route);
+    if let Some(name) = explained {
+        let class = class(&view.snapshot, session.caller());
+        additions.explain(name, &view.snapshot, &route, (class, &seen(&head)));
+    }
     if let Some(rule) = route.rule() {
         inject(rule.fault(&head.headers)).await?;
-        if let Some(redirect) = rule.redirect() {
-            let location = redirect.location(&seen(&head));
-            return OwnAnswer::redirect(redirect.status, &location).map(Reply::Own);
+        if let Some(own) = own_answer(rule, &head, additions)? {
+            return Ok(Reply::Own(own));
         }
     }
 
@@ -122,12 +133,17 @@ async fn answer(
     let timeout = route.timeout(&head.headers);
     let http2 = subset.protocol().is_http2();
     let tunnel = client.filter(|_| !http2 && headers::is_upgrade(&head.headers));
-    let body = outbound_body(exchange, &destination, body);
+    additions.picked(subset, timeout);
+    let mut mirrors = Mirrors::choose(worker, &view, &route, &head);
+    let body = outbound_body(exchange, &destination, &mut mirrors, body);
     headers::complete_host(&mut head, session.destination);
     headers::add_forwarding(&mut head.headers, &session.forwarded_for);
     exchange.forwarded(&head.headers);
     headers::append(&mut head.headers, route.rule().map_or(&[], Rule::append_headers));
     rewrite(&mut head, &route)?;
+    mirrors.start(worker, &head, || {
+        Deadline::new(mirror::timeout(timeout), Instant::now(), exchange.request.clone())
+    });
     let framing = if matches!(body, OutboundBody::Empty) {
         BodyFraming::Empty
     } else {
@@ -142,6 +158,28 @@ async fn answer(
         deadline,
         tunnel,
     }))
+}
+
+/// The answer to a request that its rule wants no endpoint to see. Of one that is forwarded, pages of an allowed origin
+/// may read the response, also when it is a refusal.
+fn own_answer(
+    rule: &Rule,
+    head: &request::Parts,
+    additions: &mut Additions,
+) -> Result<Option<OwnAnswer>, ProxyError> {
+    if let Some(cors) = rule.cors() {
+        if let Some(allowed) = cors.preflight(&seen(head)) {
+            return Ok(Some(OwnAnswer::preflight(allowed)));
+        }
+        if let Some(origin) = cors.allowed_origin(&head.headers) {
+            cors.annotate(origin.clone(), additions.fields());
+        }
+    }
+    let Some(redirect) = rule.redirect() else {
+        return Ok(None);
+    };
+    let location = redirect.location(&seen(head));
+    OwnAnswer::redirect(redirect.status, &location).map(Some)
 }
 
 /// Gives the request the path and host that its rule wants endpoints to see.
@@ -185,13 +223,19 @@ async fn inject(fault: Fault) -> Result<(), ProxyError> {
     Ok(())
 }
 
-fn outbound_body(exchange: &mut Exchange, destination: &Destination<'_>, body: Incoming) -> OutboundBody {
+fn outbound_body(
+    exchange: &mut Exchange,
+    destination: &Destination<'_>,
+    mirrors: &mut Mirrors,
+    body: Incoming,
+) -> OutboundBody {
     if body.is_end_stream() {
         return OutboundBody::Empty;
     }
     let transfer = Arc::new(Transfer::default());
     exchange.request = Some(transfer.clone());
-    let body = Metered::new(body, transfer);
+    let mut body = Metered::new(body, transfer);
+    mirrors.tap(&mut body, exchange.session().worker.limits().mirror_bytes);
     if destination.retries.is_some_and(|retries| retries.attempts > 0) {
         let bound = exchange.session().worker.limits().replay_bytes;
         OutboundBody::Replay(Replay::new(body, bound))

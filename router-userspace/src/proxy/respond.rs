@@ -64,6 +64,14 @@ impl OwnAnswer {
             headers: [(LOCATION, location)].into_iter().collect(),
         })
     }
+
+    /// Answers a preflight with what is allowed.
+    pub(crate) const fn preflight(headers: HeaderMap) -> Self {
+        Self {
+            status: StatusCode::OK,
+            headers,
+        }
+    }
 }
 
 /// Answers a request as its rule asks.
@@ -79,6 +87,7 @@ pub(crate) fn answer(answer: OwnAnswer, mut exchange: Exchange) -> Response<Resp
 /// Answers a request that failed.
 pub(crate) fn refuse(error: ProxyError, dialect: Dialect, mut exchange: Exchange) -> Response<ResponseBody> {
     exchange.fail(&error);
+    let says_reason = exchange.session().worker.disclosure().reason;
     let status = status(&error);
     let text = text(&error);
     let mut response = match (dialect, error.abort) {
@@ -94,8 +103,10 @@ pub(crate) fn refuse(error: ProxyError, dialect: Dialect, mut exchange: Exchange
             response
         }
     };
-    let headers = response.headers_mut();
-    headers.insert(X_ROUTER_REASON, HeaderValue::from_static(error.kind.name()));
+    if says_reason {
+        let reason = HeaderValue::from_static(error.kind.name());
+        response.headers_mut().insert(X_ROUTER_REASON, reason);
+    }
     response
 }
 

@@ -77,6 +77,12 @@ counters! {
     retries;
     /// Connections closed because their limit was reached and another endpoint needed the slot.
     evictions;
+    /// Copies of requests that a mirror answered.
+    mirrors_sent;
+    /// Copies of requests that were not made, or lost, because a bound was reached.
+    mirrors_dropped;
+    /// Copies of requests that broke off or that nobody answered in time.
+    mirrors_failed;
     /// Body bytes received from clients.
     received_bytes;
     /// Body bytes sent to clients.

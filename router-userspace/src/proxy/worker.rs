@@ -21,6 +21,7 @@ use tokio_util::task::TaskTracker;
 
 use super::{
     access::AccessSink,
+    disclosure::Disclosure,
     drain::{self, Drain, Draining},
     limits::Limits,
     listener,
@@ -44,6 +45,8 @@ pub struct ProxyConfig {
     pub limits: Limits,
     /// Where access records go; none: they are not made.
     pub access: Option<Arc<dyn AccessSink>>,
+    /// What clients are told beside their responses.
+    pub disclosure: Disclosure,
 }
 
 /// What all workers share.
@@ -53,6 +56,7 @@ struct Shared {
     callers: Arc<dyn Callers>,
     limits: Limits,
     access: Option<Arc<dyn AccessSink>>,
+    disclosure: Disclosure,
     /// Connections of destinations with a limit: one worker's idle connection must not keep another's request out.
     limited: Arc<Pool>,
 }
@@ -63,6 +67,8 @@ pub(crate) struct Worker {
     pub(crate) stats: Arc<WorkerStats>,
     pool: Arc<Pool>,
     stopping: AtomicBool,
+    /// Places for copies on their way to mirrors.
+    mirrors: Arc<Semaphore>,
     pub(crate) tunnels: TaskTracker,
 }
 
@@ -86,6 +92,14 @@ impl Worker {
     /// Where access records go, if anybody wants them now.
     pub(crate) fn access(&self) -> Option<&dyn AccessSink> {
         self.shared.access.as_deref().filter(|sink| sink.enabled())
+    }
+
+    pub(crate) fn disclosure(&self) -> &Disclosure {
+        &self.shared.disclosure
+    }
+
+    pub(crate) fn mirrors(&self) -> &Arc<Semaphore> {
+        &self.mirrors
     }
 
     /// The pool for a destination with a connection limit, or without.
@@ -229,6 +243,7 @@ pub fn start(
         callers,
         limits: config.limits,
         access: config.access,
+        disclosure: config.disclosure,
     });
     let (drain, draining) = drain::channel();
     let (cut_sender, cut) = mpsc::unbounded_channel();
@@ -240,6 +255,7 @@ pub fn start(
         let worker = Arc::new(Worker {
             stats: stats.worker(index),
             pool: Arc::new(Pool::new(shared.limits.clone(), shared.enforcement.clone())),
+            mirrors: Arc::new(Semaphore::new(shared.limits.mirrors)),
             shared: shared.clone(),
             stopping: AtomicBool::new(false),
             tunnels: TaskTracker::new(),

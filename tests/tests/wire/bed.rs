@@ -19,7 +19,7 @@ use router_rules::{
 use router_userspace::{
     enforce::{Enforcement, Origin},
     live::Live,
-    proxy::{self, AccessRecord, AccessSink, Limits, Proxy, ProxyConfig},
+    proxy::{self, AccessRecord, AccessSink, Disclosure, Limits, Proxy, ProxyConfig},
     registry::Callers,
 };
 use socket2::SockRef;
@@ -256,6 +256,7 @@ impl Bed {
             threads,
             limits,
             access: Some(log.clone()),
+            disclosure: Disclosure::default(),
         };
         let proxy = proxy::start(config, live.clone(), kernel.clone(), kernel.clone()).unwrap();
         Self {

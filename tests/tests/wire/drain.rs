@@ -12,7 +12,7 @@ use http::Response;
 use router_rules::{Snapshot, model::Protocol};
 use router_userspace::{
     live::Live,
-    proxy::{self, Limits, ProxyConfig},
+    proxy::{self, Disclosure, Limits, ProxyConfig},
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -124,6 +124,7 @@ async fn a_successor_takes_over_without_a_lost_request() {
         threads: 2,
         limits: Limits::default(),
         access: None,
+        disclosure: Disclosure::default(),
     };
     let second = proxy::start(config, live, first.kernel.clone(), first.kernel.clone()).unwrap();
     assert_eq!(first.proxy.stop(PATIENCE).await.cut, 0);

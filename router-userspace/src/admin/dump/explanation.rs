@@ -65,6 +65,9 @@ pub struct Step {
     pub line: u32,
     /// Larger is tried first.
     pub precedence: i32,
+    /// Its conditions, one text per alternative; none: it always matches.
+    #[serde(rename = "match", skip_serializing_if = "Vec::is_empty", default)]
+    pub conditions: Vec<String>,
     /// What became of it.
     pub outcome: Outcome,
     /// Why it did not match: one reason per alternative.

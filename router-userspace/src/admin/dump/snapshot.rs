@@ -2,8 +2,10 @@
 
 use std::net::SocketAddr;
 
+use http::HeaderMap;
+use indexmap::IndexMap;
 use router_rules::{
-    Snapshot,
+    Snapshot, explain,
     id::Origin,
     policy::Policy,
     snapshot::{Port, Rule, Subset},
@@ -11,6 +13,7 @@ use router_rules::{
 use serde::{Deserialize, Serialize};
 
 use super::{EndpointDump, LimitDump};
+use crate::admin::explain::words;
 
 /// The compiled configuration in force.
 #[derive(Serialize, Deserialize, Clone, PartialEq, Debug)]
@@ -58,8 +61,20 @@ pub struct RuleDump {
     pub line: u32,
     /// Larger is tried first.
     pub precedence: i32,
+    /// Its conditions, one text per alternative; none: it always matches.
+    #[serde(rename = "match", skip_serializing_if = "Vec::is_empty", default)]
+    pub conditions: Vec<String>,
     /// Time for the whole request, in milliseconds.
     pub timeout_ms: u64,
+    /// Retries, in words.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub retries: Option<String>,
+    /// Faults, in words.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub faults: Vec<String>,
+    /// Redirect, rewrite, headers, cors, mirror: what the rule changes or answers, in words.
+    #[serde(skip_serializing_if = "IndexMap::is_empty", default)]
+    pub actions: IndexMap<String, String>,
     /// Where it sends.
     pub targets: Vec<TargetDump>,
 }
@@ -180,6 +195,8 @@ impl PortDump {
 impl RuleDump {
     fn new(snapshot: &Snapshot, rule: &Rule) -> Self {
         let Origin { object, file, line } = rule.origin();
+        // Of a request that says nothing about itself.
+        let unsaid = HeaderMap::new();
         let target = |&(subset, weight): &_| TargetDump {
             weight,
             subset: SubsetDump::new(snapshot, snapshot.subset(subset)),
@@ -189,7 +206,17 @@ impl RuleDump {
             file: file.to_string(),
             line: *line,
             precedence: rule.precedence(),
+            conditions: explain::conditions(snapshot, rule),
             timeout_ms: milliseconds(rule.timeout()),
+            retries: rule
+                .retries(&unsaid)
+                .filter(|retries| retries.attempts > 0)
+                .map(|retries| words::retries(&retries)),
+            faults: words::faults(&rule.fault(&unsaid)),
+            actions: words::changes(snapshot, rule)
+                .into_iter()
+                .map(|(name, value)| (name.to_owned(), value))
+                .collect(),
             targets: rule.targets().iter().map(target).collect(),
         }
     }

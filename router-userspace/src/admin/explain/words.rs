@@ -2,7 +2,9 @@
 
 use http::HeaderValue;
 use router_rules::{
+    Snapshot,
     action::{AbortWith, DelayTime, Fault, Fraction, Retries},
+    cors::Cors,
     matcher::Request,
     snapshot::{Route, Rule},
 };
@@ -22,10 +24,16 @@ pub(crate) fn retries(retries: &Retries) -> String {
 }
 
 /// `redirect with 301 to http://new/`, `rewrite the path to /new`
-pub(super) fn actions(route: &Route<'_>, request: &Request<'_>) -> Vec<String> {
+pub(super) fn actions(snapshot: &Snapshot, route: &Route<'_>, request: &Request<'_>) -> Vec<String> {
     let Some(rule) = route.rule() else {
         return Vec::new();
     };
+    if let Some(answer) = rule.cors().and_then(|cors| cors.preflight(request)) {
+        let fields = answer
+            .iter()
+            .map(|(name, value)| format!("{name}: {}", text(value)));
+        return [vec!["answer the preflight with 200".to_owned()], fields.collect()].concat();
+    }
     let redirect = rule
         .redirect()
         .map(|r| format!("redirect with {} to {}", r.status, r.location(request)));
@@ -35,18 +43,28 @@ pub(super) fn actions(route: &Route<'_>, request: &Request<'_>) -> Vec<String> {
     let host = &rule.rewrite().authority;
     let host = host.as_ref().map(|host| format!("rewrite the host to {host}"));
     let appended = rule.append_headers().iter();
-    let appended =
-        appended.map(|(name, value)| format!("append {name}: {}", String::from_utf8_lossy(value.as_bytes())));
+    let appended = appended.map(|(name, value)| format!("append {name}: {}", text(value)));
+    let origin = rule.cors().and_then(|cors| cors.allowed_origin(request.headers));
+    let origin = origin.map(|origin| format!("let pages of {} read the response", text(origin)));
+    let copies = mirrors(snapshot, rule)
+        .into_iter()
+        .map(|mirror| format!("copy {mirror}"));
     redirect
         .into_iter()
         .chain(appended)
         .chain(path)
         .chain(host)
+        .chain(origin)
+        .chain(copies)
         .collect()
 }
 
+fn text(value: &HeaderValue) -> String {
+    String::from_utf8_lossy(value.as_bytes()).into_owned()
+}
+
 /// What a rule changes of requests, or answers instead, whatever the request.
-pub(crate) fn changes(rule: &Rule) -> Vec<(&'static str, String)> {
+pub(crate) fn changes(snapshot: &Snapshot, rule: &Rule) -> Vec<(&'static str, String)> {
     let address = |authority: &Option<String>, uri: &Option<String>| {
         let host = authority.as_ref().map(|host| format!("host {host}"));
         let path = uri.as_ref().map(|path| format!("path {path}"));
@@ -60,25 +78,72 @@ pub(crate) fn changes(rule: &Rule) -> Vec<(&'static str, String)> {
     });
     let rewrite = Some(rule.rewrite()).filter(|r| !r.is_empty());
     let rewrite = rewrite.map(|r| ("rewrite", address(&r.authority, &r.uri)));
-    let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
     let headers: Vec<_> = rule
         .append_headers()
         .iter()
         .map(|(name, value)| format!("{name}: {}", text(value)))
         .collect();
     let headers = (!headers.is_empty()).then(|| ("headers", headers.join(", ")));
-    redirect.into_iter().chain(rewrite).chain(headers).collect()
+    let cors = rule.cors().map(|allowed| ("cors", cors(allowed)));
+    let mirrors = mirrors(snapshot, rule);
+    let mirrors = (!mirrors.is_empty()).then(|| ("mirror", mirrors.join(", ")));
+    redirect
+        .into_iter()
+        .chain(rewrite)
+        .chain(headers)
+        .chain(cors)
+        .chain(mirrors)
+        .collect()
+}
+
+/// `origins exact "https://shop.example"; methods GET,POST; for 1m; with credentials`
+fn cors(cors: &Cors) -> String {
+    let origins: Vec<_> = cors.origins.iter().map(ToString::to_string).collect();
+    let listed = [
+        ("methods", &cors.methods),
+        ("headers", &cors.headers),
+        ("exposed", &cors.expose),
+    ];
+    let listed = listed
+        .into_iter()
+        .filter_map(|(what, names)| Some(format!("{what} {}", text(names.as_ref()?))));
+    let age = cors.max_age.map(|age| format!("for {age:?}"));
+    let credentials = cors.credentials.then(|| "with credentials".to_owned());
+    let origins = format!("origins {}", origins.join(" or "));
+    [origins]
+        .into_iter()
+        .chain(listed)
+        .chain(age)
+        .chain(credentials)
+        .collect::<Vec<_>>()
+        .join("; ")
+}
+
+/// `every request to ratings.default.svc.cluster.local:9080 version=v2`
+fn mirrors(snapshot: &Snapshot, rule: &Rule) -> Vec<String> {
+    let mirror = |&(subset, fraction): &_| {
+        let subset = snapshot.subset(subset);
+        let (service, port, labels) = (subset.service(), subset.port(), subset.labels());
+        let lost = if subset.endpoints().is_empty() {
+            ", where there is no endpoint"
+        } else {
+            ""
+        };
+        format!("{} to {service}:{port} {labels}{lost}", share(fraction))
+    };
+    rule.mirrors().iter().map(mirror).collect()
+}
+
+fn share(fraction: Fraction) -> String {
+    if fraction == Fraction::ALL {
+        "every request".to_owned()
+    } else {
+        format!("{} % of requests", fraction.percent())
+    }
 }
 
 /// `delay of 5s for 10 % of requests`
 pub(crate) fn faults(fault: &Fault) -> Vec<String> {
-    let share = |fraction: Fraction| {
-        if fraction == Fraction::ALL {
-            "every request".to_owned()
-        } else {
-            format!("{} % of requests", fraction.percent())
-        }
-    };
     let time = |time: DelayTime| match time {
         DelayTime::Fixed(time) => format!("of {time:?}"),
         DelayTime::Exponential { mean } => format!("of {mean:?} on average"),

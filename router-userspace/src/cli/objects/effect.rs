@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use http::HeaderMap;
 use router_rules::{
-    Snapshot,
+    Snapshot, explain,
     model::{Model, Rule as ModelRule},
     snapshot::{Port, Rule, SubsetId},
 };
@@ -171,6 +171,10 @@ fn rules(sides: [Side<'_>; 2], differing: &BTreeSet<String>) -> Vec<RuleEffect> 
 
 fn view(snapshot: &Snapshot, port: &Port, rule: &Rule) -> RuleView {
     let mut actions = vec![("precedence", rule.precedence().to_string())];
+    let conditions = explain::conditions(snapshot, rule);
+    if !conditions.is_empty() {
+        actions.push(("match", conditions.join(" or ")));
+    }
     if port.protocol().is_http() {
         actions.push(("timeout", format!("{:?}", rule.timeout())));
         // Of a request that says nothing about itself.
@@ -181,7 +185,7 @@ fn view(snapshot: &Snapshot, port: &Port, rule: &Rule) -> RuleView {
         if !faults.is_empty() {
             actions.push(("faults", faults.join(", ")));
         }
-        actions.extend(words::changes(rule));
+        actions.extend(words::changes(snapshot, rule));
     }
     // A subset that a rule names twice gets both shares.
     let mut weights: Vec<(SubsetId, u32)> = Vec::new();

@@ -92,6 +92,7 @@ impl Compiler<'_> {
             ),
             ("rewrite", rule.rewrite.is_some()),
             ("appendHeaders", rule.append_headers.is_some()),
+            ("mirror", rule.mirror.is_some()),
             ("httpFault", rule.http_fault.is_some()),
             ("websocketUpgrade", rule.websocket_upgrade == Some(true)),
             ("httpReqTimeout", rule.http_req_timeout.is_some()),

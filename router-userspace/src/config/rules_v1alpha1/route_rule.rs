@@ -28,6 +28,11 @@ pub struct RouteRule {
     /// Fields added to what is forwarded.
     #[serde(alias = "append_headers")]
     pub append_headers: Option<BTreeMap<String, String>>,
+    /// Service that gets copies of requests.
+    pub mirror: Option<ServiceReference>,
+    /// What pages of other origins may do.
+    #[serde(alias = "cors_policy")]
+    pub cors_policy: Option<CorsPolicy>,
     /// Limit of the whole request.
     #[serde(alias = "http_req_timeout")]
     pub http_req_timeout: Option<HttpTimeout>,
@@ -97,6 +102,30 @@ pub struct Address {
     pub uri: Option<String>,
     /// The host, perhaps with a port.
     pub authority: Option<String>,
+}
+
+/// What pages of other origins may do.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+pub struct CorsPolicy {
+    /// Origins that are allowed, each `*` or whole.
+    #[serde(alias = "allow_origin")]
+    pub allow_origin: Option<Vec<String>>,
+    /// Methods that preflights are told.
+    #[serde(alias = "allow_methods")]
+    pub allow_methods: Option<Vec<String>>,
+    /// Request headers that preflights are told.
+    #[serde(alias = "allow_headers")]
+    pub allow_headers: Option<Vec<String>>,
+    /// Response headers that pages may read.
+    #[serde(alias = "expose_headers")]
+    pub expose_headers: Option<Vec<String>>,
+    /// How long the answer to a preflight may be kept.
+    #[serde(alias = "max_age")]
+    pub max_age: Option<DurationText>,
+    /// Whether requests may carry cookies and the like.
+    #[serde(alias = "allow_credentials")]
+    pub allow_credentials: Option<bool>,
 }
 
 /// Limit of a request.

@@ -94,7 +94,7 @@ web.default.svc.cluster.local:80  routed by: proxy
         faults      abort with status 500 for every request
         every instance  100 %  ROUND_ROBIN  0 endpoints
   ~ route-rule other
-        conditions differ
+        match       header a exact \"b\" → header a exact \"c\"
         every instance  100 %  ROUND_ROBIN  0 endpoints
   - route-rule old
         precedence  2

@@ -45,9 +45,6 @@ fn rule(text: &mut String, effect: &RuleEffect, paint: Paint) {
     if effect.fate == Fate::Same {
         return;
     }
-    if effect.conditions_differ {
-        text.push_str("        conditions differ\n");
-    }
     let shown = |attribute: &&Attribute| effect.fate != Fate::Changed || attribute.differs();
     for Attribute { name, versions } in effect.actions.iter().filter(shown) {
         // Writing into a String cannot fail.
