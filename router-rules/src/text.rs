@@ -1,8 +1,13 @@
 //! Matching one string: exact, prefix, regex.
 
+mod ecmascript;
+
 use std::fmt;
 
 use regex::Regex;
+use regex_syntax::hir::{Hir, HirKind, literal::Extractor};
+
+pub use ecmascript::Difference;
 
 /// How a header value, path, method, scheme or authority is compared. Case matters.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -70,9 +75,65 @@ impl WholeRegex {
     }
 }
 
+impl WholeRegex {
+    /// Compiles `source` as ECMAScript means it, which is the grammar of the 0.1 rules. What only the engine takes, it
+    /// reads in its own way; the differences say so.
+    ///
+    /// # Errors
+    ///
+    /// As [`WholeRegex::new`].
+    pub fn ecmascript(source: &str) -> Result<(Self, Vec<Difference>), regex::Error> {
+        match ecmascript::translate(source) {
+            Ok(translation) => {
+                let regex = Self {
+                    source: source.to_owned(),
+                    ..Self::new(&translation.pattern)?
+                };
+                Ok((regex, translation.differences))
+            }
+            Err(reason) => Ok((Self::new(source)?, vec![Difference::OnlyHere(reason)])),
+        }
+    }
+
+    /// True when it is certain that no value matches.
+    pub fn is_impossible(&self) -> bool {
+        self.syntax().is_some_and(|syntax| is_impossible(&syntax))
+    }
+
+    /// False when it is certain that no value that begins with `first` matches.
+    pub fn may_begin_with(&self, first: char) -> bool {
+        let Some(syntax) = self.syntax() else {
+            return true;
+        };
+        let beginnings = Extractor::new().extract(&syntax);
+        let mut encoded = [0; 4];
+        let first = first.encode_utf8(&mut encoded).as_bytes();
+        beginnings.literals().is_none_or(|literals| {
+            let fits = |text: &[u8]| text.starts_with(first) || text.is_empty();
+            literals.iter().any(|literal| fits(literal.as_bytes()))
+        })
+    }
+
+    fn syntax(&self) -> Option<Hir> {
+        regex_syntax::parse(self.anchored.as_str()).ok()
+    }
+}
+
+/// True when an empty class stands where something must match.
+fn is_impossible(syntax: &Hir) -> bool {
+    match syntax.kind() {
+        HirKind::Class(class) => class.is_empty(),
+        HirKind::Repetition(repetition) => repetition.min > 0 && is_impossible(&repetition.sub),
+        HirKind::Capture(group) => is_impossible(&group.sub),
+        HirKind::Concat(parts) => parts.iter().any(is_impossible),
+        HirKind::Alternation(parts) => parts.iter().all(is_impossible),
+        HirKind::Empty | HirKind::Literal(_) | HirKind::Look(_) => false,
+    }
+}
+
 impl PartialEq for WholeRegex {
     fn eq(&self, other: &Self) -> bool {
-        self.source == other.source
+        self.source == other.source && self.anchored.as_str() == other.anchored.as_str()
     }
 }
 

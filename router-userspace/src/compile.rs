@@ -112,12 +112,18 @@ fn duplicates(documents: &Documents, findings: &mut Vec<Finding>) {
                 earlier.file(),
                 earlier.line()
             );
-            let hint = if position.is_bare_rule() {
-                "documents without a name are called after their file: rename the file, or give them `type` and `name`"
+            let (code, hint) = if position.is_bare_rule() {
+                let hint = "documents without a name are called after their file: rename the file, or give them `type` and `name`";
+                (codes::DUPLICATE_NAME, hint)
+            } else if earlier.file() == position.file() {
+                (codes::DUPLICATE_NAME, "rename one of the two, or remove it")
             } else {
-                "rename one of the two, or remove it"
+                (
+                    codes::OBJECT_IN_TWO_FILES,
+                    "keep it in one of the two files, or rename one",
+                )
             };
-            findings.push(position.finding(&codes::DUPLICATE_NAME, "", message, hint));
+            findings.push(position.finding(&code, "", message, hint));
         }
     }
     among(&documents.route_rules, findings);

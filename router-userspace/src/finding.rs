@@ -16,6 +16,16 @@ pub enum Severity {
     Warning,
 }
 
+impl Severity {
+    /// `error` or `warning`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warning => "warning",
+        }
+    }
+}
+
 /// Where a finding is.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, serde::Serialize)]
 pub struct Place {
@@ -47,12 +57,8 @@ pub struct Finding {
 impl fmt::Display for Finding {
     /// `rules.yaml:12: error[unknown-field] spec.wieght: unknown field (did you mean "weight"?)`
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let severity = match self.severity {
-            Severity::Error => "error",
-            Severity::Warning => "warning",
-        };
         let Place { file, line, field } = &self.place;
-        write!(f, "{file}:{line}: {severity}[{}]", self.code)?;
+        write!(f, "{file}:{line}: {}[{}]", self.severity.name(), self.code)?;
         if !field.is_empty() {
             write!(f, " {field}")?;
         }

@@ -6,6 +6,7 @@
 //! | `router_generation` | gauge | | number of the configuration that the proxy and the kernel follow |
 //! | `router_config_errors` | gauge | | errors found when the configuration was last read |
 //! | `router_config_warnings` | gauge | | warnings found then |
+//! | `router_config_findings` | gauge | code, severity | the same by code; those that were not found are left out |
 //! | `router_config_reloads_total` | counter | outcome | `accepted`, `rejected`, `unchanged` |
 //! | `router_services` | gauge | | service ports in force |
 //! | `router_endpoints` | gauge | | instances of all service ports |
@@ -201,6 +202,38 @@ mod tests {
             "router_reconcile_operations_total 0",
             "router_services 0",
             concat!("router_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1"),
+        ] {
+            assert!(text.lines().any(|l| l == line), "{line} is not in\n{text}");
+        }
+    }
+
+    #[test]
+    fn findings_are_counted_by_code() {
+        use crate::{
+            finding::{Finding, Place, codes},
+            live::Reload,
+        };
+        let live = Arc::new(Live::default());
+        let metrics = Metrics::new(live.clone(), None);
+        let place = |line| Place {
+            file: "rules.yaml".into(),
+            line,
+            field: String::new(),
+        };
+        let finding = |code, line| Finding::new(code, place(line), "m", "");
+        let findings = [
+            finding(&codes::WEIGHTS_SUM, 1),
+            finding(&codes::WEIGHTS_SUM, 2),
+            finding(&codes::UNKNOWN_FIELD, 3),
+        ];
+        live.report(Reload {
+            at: std::time::SystemTime::UNIX_EPOCH,
+            findings: findings.into(),
+        });
+        let text = metrics.encode();
+        for line in [
+            "router_config_findings{code=\"weights-sum\",severity=\"warning\"} 2",
+            "router_config_findings{code=\"unknown-field\",severity=\"error\"} 1",
         ] {
             assert!(text.lines().any(|l| l == line), "{line} is not in\n{text}");
         }

@@ -73,7 +73,7 @@ fn the_page_of_findings_is_up_to_date() {
     );
 }
 
-/// One section per code: what it means, an input that shows it, and what is said of that input.
+/// One section per code: what it means, an input that shows it, what is said of that input, and one that is good.
 fn findings_page() -> String {
     let mut page = String::from(
         "# Findings\n\nEverything that `router check` and the running agent can say of a configuration. An error keeps the \
@@ -103,6 +103,11 @@ fn example(code: &str) -> Option<String> {
     let case = workspace().join("tests/golden/diagnose").join(code);
     let input = fs::read_to_string(case.join("input.yaml")).ok()?;
     let expected = fs::read_to_string(case.join("expected.txt")).ok()?;
-    let (input, expected) = (input.trim_end(), expected.trim_end());
-    Some(format!("\n```yaml\n{input}\n```\n\n```text\n{expected}\n```\n"))
+    let good = fs::read_to_string(case.join("good.yaml")).unwrap_or_default();
+    let (input, expected, good) = (input.trim_end(), expected.trim_end(), good.trim_end());
+    let bad = format!("\n```yaml\n{input}\n```\n\n```text\n{expected}\n```\n");
+    Some(match good {
+        "" => bad,
+        good => format!("{bad}\nNothing is said of this:\n\n```yaml\n{good}\n```\n"),
+    })
 }

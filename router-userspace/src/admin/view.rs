@@ -10,7 +10,7 @@ use super::dump::{
     snapshot::routed_by,
 };
 use crate::{
-    finding::{Finding, Severity},
+    finding::Finding,
     live::Live,
     metrics::Metrics,
     observe::{MapContents, Observed},
@@ -133,12 +133,8 @@ impl View {
 }
 
 fn problem(finding: &Finding) -> Problem {
-    let severity = match finding.severity {
-        Severity::Error => "error",
-        Severity::Warning => "warning",
-    };
     Problem {
-        severity: severity.to_owned(),
+        severity: finding.severity.name().to_owned(),
         code: finding.code.to_owned(),
         text: finding.to_string(),
     }

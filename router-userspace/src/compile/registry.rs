@@ -119,6 +119,7 @@ impl<'d> Compiler<'_, 'd> {
         let slices = self.slices.remove(&(&*document.namespace, &*document.name));
         let selected = self.pods.selected(&document.namespace, &spec.selector);
         self.join(&name, slices.as_deref(), &selected);
+        self.unknown_ports(&name, slices.as_deref().unwrap_or_default(), &spec.ports);
         let mut ports = Vec::with_capacity(spec.ports.len());
         for (index, port) in spec.ports.iter().enumerate() {
             if !self.is_routed(document, index, port) {
@@ -152,6 +153,37 @@ impl<'d> Compiler<'_, 'd> {
                 if let Some(pod) = self.pod_of(slice, endpoint) {
                     self.pods.join(pod, name);
                 }
+            }
+        }
+    }
+
+    /// Ports of slices that the service does not have: their endpoints are never used.
+    fn unknown_ports(
+        &mut self,
+        name: &ServiceName,
+        slices: &[&Document<EndpointSlice>],
+        ports: &[ServicePort],
+    ) {
+        let known: BTreeSet<&str> = ports
+            .iter()
+            .map(|port| port.name.as_deref().unwrap_or_default())
+            .collect();
+        for slice in slices {
+            for (index, port) in slice.body.ports.iter().enumerate() {
+                let written = port.name.as_deref().unwrap_or_default();
+                if known.contains(written) {
+                    continue;
+                }
+                let message = match written {
+                    "" => format!("{name} has no port without a name"),
+                    written => format!("{name} has no port named {written}"),
+                };
+                let hint = "endpoints belong to the port of the service that has the same name";
+                let field = format!("ports[{index}]");
+                let finding = slice
+                    .position
+                    .finding(&codes::UNKNOWN_PORT, &field, message, hint);
+                self.findings.push(finding);
             }
         }
     }

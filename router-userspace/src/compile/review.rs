@@ -1,6 +1,8 @@
 //! What only shows when everything is seen together: names that nothing has, rules that cannot be reached, policies
 //! that cannot apply. It changes nothing.
 
+mod order;
+
 use std::collections::{HashMap, HashSet};
 
 use router_rules::{
@@ -10,6 +12,7 @@ use router_rules::{
     model::{Match, Rule, Service},
     policy::Policy,
     source::{SourceMatch, Workload},
+    text::TextMatch,
 };
 
 use super::{Placed, registry::Registry};
@@ -25,7 +28,7 @@ pub(super) fn review(
     policies: &[Placed<'_, Policy>],
     findings: &mut Vec<Finding>,
 ) {
-    order(rules, findings);
+    order::review(rules, findings);
     never_applied(rules, policies, findings);
     if registry.services.is_empty() {
         if let Some(first) = rules
@@ -89,6 +92,7 @@ impl<'r> Review<'r> {
             }
         }
         self.weights(rule);
+        self.authority_ports(rule, destination);
         self.needs_http(rule, destination);
     }
 
@@ -190,6 +194,32 @@ impl<'r> Review<'r> {
             .push(rule.position.finding(&codes::WEIGHTS_SUM, "route", message, hint));
     }
 
+    /// Hosts that name the destination with a port that it does not have.
+    fn authority_ports(&mut self, rule: &Placed<'_, Rule>, destination: &Service) {
+        for wanted in rule.item.any_of.iter().filter_map(|m| m.authority.as_ref()) {
+            let TextMatch::Exact(authority) = wanted else {
+                continue;
+            };
+            let Some((host, port)) = authority.rsplit_once(':') else {
+                continue;
+            };
+            let Ok(port) = port.parse::<u16>() else { continue };
+            let is_known = destination.ports.iter().any(|known| known.number == port);
+            if is_known || !is_name_of(host, &destination.name) {
+                continue;
+            }
+            let message = format!(
+                "{} has no port {port}, so `{authority}` can never match",
+                destination.name
+            );
+            let hint = "name one of its ports, or none";
+            let finding = rule
+                .position
+                .finding(&codes::UNKNOWN_PORT, "match", message, hint);
+            self.findings.push(finding);
+        }
+    }
+
     /// True when a weight of the rule was refused, which explains the sum.
     fn has_bad_weight(&self, rule: &Placed<'_, Rule>) -> bool {
         let object = rule.position.object();
@@ -235,56 +265,10 @@ impl<'r> Review<'r> {
     }
 }
 
-/// Ties in precedence, and rules behind others that take everything they could match.
-fn order(rules: &[Placed<'_, Rule>], findings: &mut Vec<Finding>) {
-    let mut by_destination: HashMap<&ServiceName, Vec<&Placed<'_, Rule>>> = HashMap::new();
-    for rule in rules {
-        by_destination
-            .entry(&rule.item.destination)
-            .or_default()
-            .push(rule);
-    }
-    for (_, mut rules) in by_destination {
-        rules.sort_by_key(|r| r.item.rank());
-        for pair in rules.windows(2) {
-            if pair[0].item.precedence == pair[1].item.precedence {
-                tie(pair[0], pair[1], findings);
-            }
-        }
-        unreachable(&rules, findings);
-    }
-}
-
-fn tie(earlier: &Placed<'_, Rule>, later: &Placed<'_, Rule>, findings: &mut Vec<Finding>) {
-    let other = &earlier.item.origin;
-    let precedence = earlier.item.precedence;
-    let message = format!("{other} has precedence {precedence} too; it is tried first because of its name");
-    let hint = "give the rules of a destination different precedences";
-    findings.push(
-        later
-            .position
-            .finding(&codes::PRECEDENCE_TIE, "precedence", message, hint),
-    );
-}
-
-fn unreachable(rules: &[&Placed<'_, Rule>], findings: &mut Vec<Finding>) {
-    let mut catch_all: Option<&Placed<'_, Rule>> = None;
-    let mut seen: HashMap<String, &Placed<'_, Rule>> = HashMap::new();
-    for &rule in rules {
-        let same = || seen.get(&format!("{:?}", rule.item.any_of)).copied();
-        let blocker = catch_all
-            .map(|r| (r, "takes everything"))
-            .or_else(|| Some((same()?, "has the same conditions")));
-        if let Some((earlier, how)) = blocker {
-            let message = format!("{} is tried before and {how}", earlier.item.origin);
-            let hint = "give this rule the higher precedence, or remove it";
-            findings.push(rule.position.finding(&codes::UNREACHABLE_RULE, "", message, hint));
-        } else if rule.item.any_of.is_empty() {
-            catch_all = Some(rule);
-        } else {
-            seen.insert(format!("{:?}", rule.item.any_of), rule);
-        }
-    }
+/// True when `host` is a name of the service: the whole one, or its beginning up to a dot.
+fn is_name_of(host: &str, service: &ServiceName) -> bool {
+    let rest = service.as_str().strip_prefix(host.to_ascii_lowercase().as_str());
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
 }
 
 /// Policies whose labels no rule routes to, and policies for the same labels.

@@ -6,10 +6,11 @@ mod condition;
 mod cors;
 mod faults;
 mod headers;
+mod impossible;
 mod mirror;
 mod overrides;
 
-use router_rules::{action::Target, id::ServiceName, labels::Labels, model::Rule};
+use router_rules::{action::Target, id::ServiceName, labels::Labels, model::Rule, weight::MAX_SLOTS};
 
 use super::{Placed, names, origin};
 use crate::{
@@ -180,6 +181,11 @@ impl<'c> Compiler<'c> {
     }
 
     fn targets(&mut self, own: Option<&ServiceName>, entries: &[dsl::DestinationWeight]) -> Vec<Target> {
+        if entries.len() > MAX_SLOTS {
+            let message = format!("{} targets are given, {MAX_SLOTS} fit", entries.len());
+            let hint = "nothing was changed; make several rules with different matches";
+            self.report(&codes::CAPACITY, "route", message, hint);
+        }
         let mut targets = Vec::with_capacity(entries.len());
         for (index, entry) in entries.iter().enumerate() {
             let field = format!("route[{index}]");

@@ -177,3 +177,14 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_rule_has_no_more_targets_than_slots() {
+    let rule = |targets: usize| {
+        let targets = "- tags: {version: v1}\n  weight: 1\n".repeat(targets);
+        format!("{SERVICES}\n---\ndestination: reviews\nroute:\n{targets}")
+    };
+    let has_capacity = |text: &str| codes_of(text).iter().any(|code| code.ends_with(" capacity"));
+    assert!(!has_capacity(&rule(router_rules::weight::MAX_SLOTS)));
+    assert!(has_capacity(&rule(router_rules::weight::MAX_SLOTS + 1)));
+}

@@ -46,6 +46,7 @@ codes! {
     MISSING_FIELD = Error "missing-field": "A field that must be there is not.";
     INVALID_NAME = Error "invalid-name": "An object, namespace or service has a name that DNS would not take.";
     DUPLICATE_NAME = Error "duplicate-name": "Two objects of one kind have the same name.";
+    OBJECT_IN_TWO_FILES = Error "object-in-two-files": "An object of the same kind and name is in another file; neither takes the place of the other.";
     // Values.
     MISSING_DESTINATION = Error "missing-destination": "The rule or policy does not say which service it is for.";
     INVALID_MATCH = Error "invalid-match": "A header condition must have exactly one of exact, prefix and regex.";
@@ -59,6 +60,9 @@ codes! {
     INVALID_VALUE = Error "invalid-value": "The value is not one that the field takes.";
     LIMIT_OF_ZERO = Error "limit-of-zero": "A limit of 0 could mean none or no limit, so it is not taken.";
     INVALID_ADDRESS = Error "invalid-address": "A registry object has an address that is no IP address.";
+    REGEX_DIFFERS = Warning "regex-differs": "A part of the regular expression means something else, or nothing, in ECMAScript.";
+    IMPOSSIBLE_MATCH = Warning "impossible-match": "No request has what the rule asks for, so it can never match.";
+    UNKNOWN_PORT = Warning "unknown-port": "A port is named that the service does not have.";
     // The registry.
     FRONTEND_CONFLICT = Error "frontend-conflict": "Two services claim one address and port.";
     CAPACITY = Error "capacity": "The configuration does not fit in the kernel's maps.";

@@ -1,11 +1,11 @@
 //! Metrics of the configuration in force. They are read from the snapshot and cost nothing between scrapes.
 
-use std::{fmt, sync::Arc};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeMetric},
-    metrics::gauge::ConstGauge,
+    metrics::{MetricType, gauge::ConstGauge},
 };
 
 use crate::{finding::Severity, live::Live};
@@ -65,6 +65,24 @@ impl Collector for SnapshotCollector {
         for (name, help, value) in gauges {
             let gauge = ConstGauge::new(value);
             gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)?;
+        }
+        self.findings(&mut encoder)
+    }
+}
+
+impl SnapshotCollector {
+    /// How often each code was found when the configuration was last read.
+    fn findings(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let mut counts: BTreeMap<(&str, &str), u64> = BTreeMap::new();
+        let reload = self.live.last_reload();
+        for finding in reload.iter().flat_map(|reload| reload.findings.iter()) {
+            *counts.entry((finding.code, finding.severity.name())).or_default() += 1;
+        }
+        let help = "Findings of the last reading of the configuration";
+        let mut metric = encoder.encode_descriptor("config_findings", help, None, MetricType::Gauge)?;
+        for ((code, severity), count) in counts {
+            let labels = [("code", code), ("severity", severity)];
+            ConstGauge::new(count).encode(metric.encode_family(&labels)?)?;
         }
         Ok(())
     }

@@ -9,7 +9,7 @@ use router_rules::{
     text::{TextMatch, WholeRegex},
 };
 
-use super::{Compiler, labels, labels_of};
+use super::{Compiler, impossible, labels, labels_of};
 use crate::{
     config::rules_v1alpha1::{self as dsl, StringMatch},
     finding::codes,
@@ -62,6 +62,8 @@ impl Compiler<'_> {
             {
                 let hint = "a path begins with `/`; leave `uri` out to match every path";
                 self.report(&codes::INVALID_MATCH, &field, "the path is empty", hint);
+            } else if let Some((message, hint)) = impossible::reason(&lower, &wanted) {
+                self.report(&codes::IMPOSSIBLE_MATCH, &field, message, hint);
             }
             let pseudo = match lower.as_str() {
                 "uri" => Some(&mut compiled.path),
@@ -98,25 +100,31 @@ impl Compiler<'_> {
         match (&wanted.exact, &wanted.prefix, &wanted.regex) {
             (Some(text), None, None) => Some(TextMatch::Exact(text.clone())),
             (None, Some(text), None) => Some(TextMatch::Prefix(text.clone())),
-            (None, None, Some(pattern)) => match WholeRegex::new(pattern) {
-                Ok(regex) => Some(TextMatch::Regex(regex)),
-                Err(error) => {
-                    let hint =
-                        "look-around and back-references are not available; the whole value must match";
-                    self.report(
-                        &codes::INVALID_REGEX,
-                        &format!("{field}.regex"),
-                        one_line(&error),
-                        hint,
-                    );
-                    None
-                }
-            },
+            (None, None, Some(pattern)) => self.regex(&format!("{field}.regex"), pattern),
             (exact, prefix, regex) => {
                 let given = [exact, prefix, regex].iter().filter(|t| t.is_some()).count();
                 let message = format!("{given} comparisons are given");
                 let hint = "give exactly one of `exact`, `prefix` and `regex`";
                 self.report(&codes::INVALID_MATCH, field, message, hint);
+                None
+            }
+        }
+    }
+}
+
+impl Compiler<'_> {
+    fn regex(&mut self, field: &str, pattern: &str) -> Option<TextMatch> {
+        match WholeRegex::ecmascript(pattern) {
+            Ok((regex, differences)) => {
+                for difference in differences {
+                    let hint = "write it in ECMAScript's grammar, without flags, or leave it if this is what you mean";
+                    self.report(&codes::REGEX_DIFFERS, field, difference.to_string(), hint);
+                }
+                Some(TextMatch::Regex(regex))
+            }
+            Err(error) => {
+                let hint = "look-around and back-references are not available; the whole value must match";
+                self.report(&codes::INVALID_REGEX, field, one_line(&error), hint);
                 None
             }
         }
