@@ -3,10 +3,14 @@
 //!
 //! It knows no kinds of documents and no fields.
 
+mod plain;
+
 use std::{cell::Cell, fmt};
 
 use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
+
+pub(super) use plain::Node;
 
 /// A tree may hold this many times the bytes of its text; beyond it, aliases are being multiplied.
 const EXPANSION: usize = 8;
@@ -38,10 +42,23 @@ pub fn to_yaml(value: &impl serde::Serialize) -> std::io::Result<String> {
     serde_yaml::to_string(value).map_err(std::io::Error::other)
 }
 
+/// The tree of one document when it is of the simple kind that [`plain`] knows; none says nothing about it.
+pub(super) fn plain(text: &str) -> Option<Node<'_>> {
+    plain::parse(text)
+}
+
 /// Parses one document. Keys must be text and may not repeat; tags are refused.
 ///
 /// `first_line` is the number of the text's first line in its file; messages speak of lines of the file.
 pub(super) fn parse(text: &str, first_line: u32) -> Result<Value, SyntaxFault> {
+    match plain(text) {
+        Some(node) => Ok(Value::from(&node)),
+        None => whole(text, first_line),
+    }
+}
+
+/// As [`parse`], by the parser that knows all of YAML.
+pub(super) fn whole(text: &str, first_line: u32) -> Result<Value, SyntaxFault> {
     let budget = Cell::new(text.len().saturating_mul(EXPANSION).max(EXPANSION_FLOOR));
     let tree = Tree { budget: &budget };
     if text.trim_start().starts_with('{') {

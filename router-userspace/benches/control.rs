@@ -1,0 +1,204 @@
+//! Where the time and the memory of a large configuration go, stage by stage: text → documents → model → snapshot →
+//! desired → plan. `cargo bench -p router-userspace --bench control`; sizes as arguments: services, endpoints.
+//!
+//! It knows neither the kernel nor the agent: maps are written nowhere.
+
+use std::{
+    collections::BTreeMap,
+    fmt::Write as _,
+    fs,
+    net::Ipv4Addr,
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use router_common::{
+    endpoint::{Endpoint, EndpointState},
+    limit::Limit,
+    net::{Addr, Be16},
+    route::{RouteWord, Subset},
+    service::{FrontendKey, Service},
+};
+use router_rules::Snapshot;
+use router_userspace::{
+    compile::compile,
+    config::{LoadLimits, read_directory},
+    datapath::{
+        desired::{OnProxyDown, desired},
+        reconcile::reconcile,
+        state::State,
+        store::{Grace, MapStore, Result},
+    },
+};
+
+/// First address of the services.
+const SERVICES: u32 = u32::from_be_bytes([10, 100, 0, 0]);
+/// First address of their endpoints.
+const ENDPOINTS: u32 = u32::from_be_bytes([10, 128, 0, 0]);
+
+fn main() {
+    let mut sizes = std::env::args().skip(1).filter_map(|word| word.parse::<u32>().ok());
+    let (services, endpoints) = (sizes.next().unwrap_or(5_000), sizes.next().unwrap_or(20));
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    write(directory.path(), services, endpoints);
+    println!("{services} services × {endpoints} endpoints, {services} rules");
+    println!("{:<34}{:>10}{:>12}", "stage", "ms", "resident MiB");
+    start(directory.path());
+}
+
+/// From nothing.
+fn start(directory: &Path) {
+    let documents = timed("read and parse", || {
+        read_directory(directory, &LoadLimits::default())
+    });
+    let compiled = timed("compile", || compile(&documents)).expect("a sound configuration");
+    timed("drop documents", || drop(documents));
+    let snapshot = timed("snapshot", || Snapshot::build(compiled.model, 1));
+    let callers = BTreeMap::new();
+    let wanted = timed("desired", || desired(&snapshot, &callers, OnProxyDown::Direct));
+    let mut state = State::default();
+    let report = timed("plan and apply", || reconcile(&mut state, &wanted, &mut Nowhere));
+    println!("{:?}", report.expect("room for everything"));
+    timed("plan nothing", || reconcile(&mut state, &wanted, &mut Nowhere)).expect("room");
+}
+
+fn timed<T>(stage: &str, work: impl FnOnce() -> T) -> T {
+    let begin = Instant::now();
+    let made = work();
+    row(stage, begin.elapsed());
+    made
+}
+
+fn row(stage: &str, took: Duration) {
+    println!("{stage:<34}{:>10.2}{:>12.1}", took.as_secs_f64() * 1e3, resident_mib());
+}
+
+/// Resident memory now.
+fn resident_mib() -> f64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib = line.and_then(|rest| rest.split_whitespace().next()?.parse::<f64>().ok());
+    kib.unwrap_or_default() / 1024.0
+}
+
+/// A directory as `kubectl get -o yaml` would fill it, with the rules beside.
+fn write(directory: &Path, services: u32, endpoints: u32) {
+    let (mut registry, mut pods, mut rules) = (String::new(), String::new(), String::new());
+    for service in 0..services {
+        let cluster = Ipv4Addr::from(SERVICES + service);
+        let _ = write!(
+            registry,
+            "---\napiVersion: v1\nkind: Service\nmetadata: {{name: s{service}, namespace: load}}\nspec:\n  \
+             clusterIP: {cluster}\n  clusterIPs: [{cluster}]\n  selector: {{app: s{service}}}\n  ports:\n  \
+             - {{name: tcp, port: 80, targetPort: 80, protocol: TCP}}\n---\n\
+             apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata:\n  name: s{service}-1\n  \
+             namespace: load\n  labels: {{kubernetes.io/service-name: s{service}}}\naddressType: IPv4\nports:\n\
+             - {{name: tcp, port: 80, protocol: TCP}}\nendpoints:\n"
+        );
+        for index in 0..endpoints {
+            let address = Ipv4Addr::from(ENDPOINTS + service * endpoints + index);
+            let version = if index % 2 == 0 { "v1" } else { "v2" };
+            let _ = write!(
+                registry,
+                "- addresses: [{address}]\n  conditions: {{ready: true}}\n  nodeName: elsewhere\n  \
+                 targetRef: {{kind: Pod, name: s{service}-{index}, namespace: load}}\n"
+            );
+            let _ = write!(
+                pods,
+                "---\napiVersion: v1\nkind: Pod\nmetadata:\n  name: s{service}-{index}\n  namespace: load\n  \
+                 labels: {{app: s{service}, version: {version}}}\nspec: {{nodeName: elsewhere}}\n\
+                 status: {{phase: Running, podIP: {address}, podIPs: [{{ip: {address}}}]}}\n"
+            );
+        }
+        let _ = write!(
+            rules,
+            "---\ntype: route-rule\nname: s{service}\nspec:\n  \
+             destination: s{service}.load.svc.cluster.local\n  route:\n  \
+             - {{tags: {{version: v1}}, weight: 75}}\n  - {{tags: {{version: v2}}, weight: 25}}\n"
+        );
+    }
+    for (name, text) in [("services.yaml", registry), ("pods.yaml", pods), ("rules.yaml", rules)] {
+        fs::write(directory.join(name), text).expect("room in the temporary directory");
+    }
+}
+
+/// Maps that remember nothing.
+struct Nowhere;
+
+impl MapStore for Nowhere {
+    fn write_endpoints(&mut self, _: u32, _: &[Endpoint]) -> Result<()> {
+        Ok(())
+    }
+    fn write_subset(&mut self, _: u32, _: &Subset) -> Result<()> {
+        Ok(())
+    }
+    fn write_slots(&mut self, _: u32, _: &[u64]) -> Result<()> {
+        Ok(())
+    }
+    fn write_limit(&mut self, _: u32, _: u64, _: u64) -> Result<()> {
+        Ok(())
+    }
+    fn clear_limit(&mut self, _: u32) -> Result<()> {
+        Ok(())
+    }
+    fn write_endpoint_state(&mut self, _: u32, _: Addr, _: Be16) -> Result<()> {
+        Ok(())
+    }
+    fn clear_endpoint_state(&mut self, _: u32) -> Result<()> {
+        Ok(())
+    }
+    fn create_service(&mut self, _: u32, _: u64, _: RouteWord) -> Result<()> {
+        Ok(())
+    }
+    fn publish(&mut self, _: u32, _: RouteWord) -> Result<()> {
+        Ok(())
+    }
+    fn forget_service(&mut self, _: u32) -> Result<()> {
+        Ok(())
+    }
+    fn insert_frontend(&mut self, _: FrontendKey, _: u32) -> Result<()> {
+        Ok(())
+    }
+    fn remove_frontend(&mut self, _: FrontendKey) -> Result<()> {
+        Ok(())
+    }
+    fn insert_source(&mut self, _: u64, _: u32) -> Result<()> {
+        Ok(())
+    }
+    fn remove_source(&mut self, _: u64) -> Result<()> {
+        Ok(())
+    }
+    fn slot(&self, _: u32) -> u64 {
+        0
+    }
+    fn subset(&self, _: u32) -> Subset {
+        Subset::default()
+    }
+    fn endpoint(&self, _: u32) -> Endpoint {
+        Endpoint::default()
+    }
+    fn service(&self, _: u32) -> Service {
+        Service::default()
+    }
+    fn limit(&self, _: u32) -> Limit {
+        Limit::default()
+    }
+    fn endpoint_state(&self, _: u32) -> EndpointState {
+        EndpointState::default()
+    }
+    fn frontends(&self) -> Result<Vec<(FrontendKey, u32)>> {
+        Ok(Vec::new())
+    }
+    fn sources(&self) -> Result<Vec<(u64, u32)>> {
+        Ok(Vec::new())
+    }
+    fn request_grace(&mut self) -> Result<Grace> {
+        Ok(Grace::default())
+    }
+    fn completed_grace(&mut self) -> Grace {
+        Grace::default()
+    }
+    fn await_grace(&mut self, _: Grace) -> Result<()> {
+        Ok(())
+    }
+}
