@@ -37,7 +37,9 @@ const SERVICES: u32 = u32::from_be_bytes([10, 100, 0, 0]);
 const ENDPOINTS: u32 = u32::from_be_bytes([10, 128, 0, 0]);
 
 fn main() {
-    let mut sizes = std::env::args().skip(1).filter_map(|word| word.parse::<u32>().ok());
+    let mut sizes = std::env::args()
+        .skip(1)
+        .filter_map(|word| word.parse::<u32>().ok());
     let (services, endpoints) = (sizes.next().unwrap_or(5_000), sizes.next().unwrap_or(20));
     let directory = tempfile::tempdir().expect("a temporary directory");
     write(directory.path(), services, endpoints);
@@ -70,7 +72,11 @@ fn timed<T>(stage: &str, work: impl FnOnce() -> T) -> T {
 }
 
 fn row(stage: &str, took: Duration) {
-    println!("{stage:<34}{:>10.2}{:>12.1}", took.as_secs_f64() * 1e3, resident_mib());
+    println!(
+        "{stage:<34}{:>10.2}{:>12.1}",
+        took.as_secs_f64() * 1e3,
+        resident_mib()
+    );
 }
 
 /// Resident memory now.
@@ -117,7 +123,11 @@ fn write(directory: &Path, services: u32, endpoints: u32) {
              - {{tags: {{version: v1}}, weight: 75}}\n  - {{tags: {{version: v2}}, weight: 25}}\n"
         );
     }
-    for (name, text) in [("services.yaml", registry), ("pods.yaml", pods), ("rules.yaml", rules)] {
+    for (name, text) in [
+        ("services.yaml", registry),
+        ("pods.yaml", pods),
+        ("rules.yaml", rules),
+    ] {
         fs::write(directory.join(name), text).expect("room in the temporary directory");
     }
 }

@@ -25,9 +25,10 @@ use tracing::{info, warn};
 
 use crate::{
     admin::{self, View},
-    compile,
-    config::{self, LoadLimits},
-    control::{self, Control, Event, MAX_EVENTS, Parts},
+    compile::{self, Compiled},
+    config::{Directory, LoadLimits, Suspects},
+    control::{self, Configuration, Control, Event, MAX_EVENTS, Parts, Touched},
+    finding::Finding,
     live::Live,
     metrics::Metrics,
     proxy::{self, Disclosure, Proxy, ProxyConfig},
@@ -168,13 +169,15 @@ impl Agent {
         let mut metrics = Metrics::new(live.clone(), Some(kernel.observed.clone()));
         let (events, received) = sync_channel(MAX_EVENTS);
         // Watched before it is read, so that no change is missed.
-        let watch = control::watch(&settings.config, events.clone())?;
-        let directory = settings.config.clone();
+        let touched = Arc::new(Touched::default());
+        let watch = control::watch(&settings.config, touched.clone(), events.clone())?;
         let mut control = Control::new(Parts {
             config: settings.config.clone(),
-            read: Box::new(move || {
-                compile::compile(&config::read_directory(&directory, &LoadLimits::default()))
-            }),
+            configuration: Box::new(Files(Directory::new(
+                settings.config.clone(),
+                LoadLimits::default(),
+            ))),
+            touched,
             live: live.clone(),
             callers: callers.clone(),
             kernel: Box::new(half),
@@ -182,7 +185,7 @@ impl Agent {
             not_ready,
         });
         // Put in force by control's first turn, when the proxy listens.
-        control.read();
+        control.read(&Suspects::All);
         let proxy = proxy::start(
             proxy_config(settings, listen),
             live.clone(),
@@ -243,6 +246,21 @@ impl Agent {
         }
         self.stop_admin.cancel();
         let _ = tokio::time::timeout(Duration::from_secs(1), self.admin).await;
+    }
+}
+
+/// A directory of files as control's configuration.
+struct Files(Directory);
+
+impl Configuration for Files {
+    fn look(&mut self, suspects: &Suspects) -> Option<u64> {
+        self.0.look(suspects)
+    }
+
+    fn compile(&mut self) -> Result<Compiled, Vec<Finding>> {
+        let compiled = compile::compile(&self.0.documents());
+        self.0.forget_texts();
+        compiled
     }
 }
 

@@ -15,7 +15,7 @@ use std::{collections::HashMap, sync::Arc};
 use router_rules::{id::Origin, model::Model};
 
 use crate::{
-    config::{Document, Documents, Position},
+    config::{Document, Documents, Many, Position},
     finding::{self, Finding, codes},
     registry::Identity,
 };
@@ -100,7 +100,7 @@ fn unsupported(documents: &Documents, findings: &mut Vec<Finding>) {
 
 /// Objects of one kind with one name.
 fn duplicates(documents: &Documents, findings: &mut Vec<Finding>) {
-    fn among<T>(documents: &[Document<T>], findings: &mut Vec<Finding>) {
+    fn among<T>(documents: &Many<Document<T>>, findings: &mut Vec<Finding>) {
         let mut first: HashMap<_, &Position> = HashMap::with_capacity(documents.len());
         for document in documents {
             let position = &document.position;

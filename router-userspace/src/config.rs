@@ -5,9 +5,11 @@
 
 mod classify;
 mod decode;
+mod directory;
 pub mod edit;
 mod files;
 pub mod kubernetes;
+mod many;
 mod object;
 pub mod rules_v1alpha1;
 mod source;
@@ -16,7 +18,9 @@ mod yaml;
 
 use std::{path::Path, sync::Arc};
 
+pub use directory::{Directory, Suspects};
 pub use files::{LoadLimits, STANDARD_INPUT, read, read_directory};
+pub use many::Many;
 pub use object::{DEFAULT_NAMESPACE, Declared, ObjectKey};
 pub use source::Position;
 pub use yaml::to_yaml;
@@ -27,21 +31,21 @@ use crate::finding::Finding;
 #[derive(Debug, Default)]
 pub struct Documents {
     /// Route rules of the 0.1 language.
-    pub route_rules: Vec<Document<rules_v1alpha1::RouteRule>>,
+    pub route_rules: Many<Document<rules_v1alpha1::RouteRule>>,
     /// Destination policies of the 0.1 language.
-    pub destination_policies: Vec<Document<rules_v1alpha1::DestinationPolicy>>,
+    pub destination_policies: Many<Document<rules_v1alpha1::DestinationPolicy>>,
     /// Ingress rules of the 0.1 language.
-    pub ingress_rules: Vec<Document<rules_v1alpha1::IngressRule>>,
+    pub ingress_rules: Many<Document<rules_v1alpha1::IngressRule>>,
     /// Egress rules of the 0.1 language.
-    pub egress_rules: Vec<Document<rules_v1alpha1::EgressRule>>,
+    pub egress_rules: Many<Document<rules_v1alpha1::EgressRule>>,
     /// Kubernetes `Service`s.
-    pub services: Vec<Document<kubernetes::Service>>,
+    pub services: Many<Document<kubernetes::Service>>,
     /// Kubernetes `EndpointSlice`s.
-    pub endpoint_slices: Vec<Document<kubernetes::EndpointSlice>>,
+    pub endpoint_slices: Many<Document<kubernetes::EndpointSlice>>,
     /// Kubernetes `Pod`s.
-    pub pods: Vec<Document<kubernetes::Pod>>,
+    pub pods: Many<Document<kubernetes::Pod>>,
     /// Every rule and policy that has a name, in the order of reading, whether or not its fields could be read.
-    pub declared: Vec<Declared>,
+    pub declared: Many<Declared>,
     /// What was wrong with the text; [`compile`](crate::compile::compile) refuses documents with an error in here.
     pub findings: Vec<Finding>,
 }
@@ -80,16 +84,24 @@ impl Documents {
         text::add(self, file, text.to_owned(), &LoadLimits::default());
     }
 
-    fn append(&mut self, later: Self) {
-        self.route_rules.extend(later.route_rules);
-        self.destination_policies.extend(later.destination_policies);
-        self.ingress_rules.extend(later.ingress_rules);
-        self.egress_rules.extend(later.egress_rules);
-        self.services.extend(later.services);
-        self.endpoint_slices.extend(later.endpoint_slices);
-        self.pods.extend(later.pods);
-        self.declared.extend(later.declared);
-        self.findings.extend(later.findings);
+    /// Adds what another reading found, sharing its objects.
+    fn append(&mut self, later: &Self) {
+        self.route_rules.append(&later.route_rules);
+        self.destination_policies.append(&later.destination_policies);
+        self.ingress_rules.append(&later.ingress_rules);
+        self.egress_rules.append(&later.egress_rules);
+        self.services.append(&later.services);
+        self.endpoint_slices.append(&later.endpoint_slices);
+        self.pods.append(&later.pods);
+        self.declared.append(&later.declared);
+        self.findings.extend_from_slice(&later.findings);
+    }
+
+    /// Lets go of room that is kept for more.
+    fn shrink(&mut self) {
+        self.services.shrink();
+        self.endpoint_slices.shrink();
+        self.pods.shrink();
     }
 
     /// Number of objects.

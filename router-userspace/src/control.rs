@@ -2,7 +2,8 @@
 //! publisher of snapshots.
 //!
 //! It runs on a thread of its own and blocks: neither requests nor the admin address ever wait for it. It knows
-//! nothing of how maps are written ([`Reconcile`]) or of how text becomes a model ([`Read`]).
+//! nothing of how maps are written ([`Reconcile`]) or of how text becomes a model
+//! ([`Configuration`]).
 
 use std::{
     collections::BTreeMap,
@@ -20,6 +21,7 @@ use tracing::{debug, error, info, warn};
 use crate::{
     clock,
     compile::Compiled,
+    config::Suspects,
     finding::{Finding, Place, Severity, codes},
     live::{Live, Reload},
     metrics::{ControlMetrics, ReloadOutcome},
@@ -27,15 +29,13 @@ use crate::{
     registry::NodeCallers,
 };
 
-mod fingerprint;
 mod schedule;
 mod watch;
 
-pub use fingerprint::fingerprint;
 pub use schedule::{
-    CONFIG_QUIET, CONFIG_WAIT_AT_MOST, Due, RECONCILE_EVERY, RETRY_AFTER, SCAN_EVERY, Schedule,
+    CONFIG_GAP, CONFIG_QUIET, CONFIG_WAIT_AT_MOST, Due, RECONCILE_EVERY, RETRY_AFTER, SCAN_EVERY, Schedule,
 };
-pub use watch::{Watch, WatchError, watch};
+pub use watch::{Touched, Watch, WatchError, watch};
 
 /// Findings of one reading that are logged; the admin address has them all.
 const MAX_LOGGED_FINDINGS: usize = 20;
@@ -52,8 +52,19 @@ pub enum Event {
     Shutdown,
 }
 
-/// Reads and compiles the configuration directory; on an error, every finding.
-pub type Read = Box<dyn FnMut() -> Result<Compiled, Vec<Finding>> + Send>;
+/// The configuration directory as control sees it.
+pub trait Configuration: Send {
+    /// Reads what changed. Returns a number that is another when a file's name or content is, and none when something
+    /// could not be read.
+    fn look(&mut self, suspects: &Suspects) -> Option<u64>;
+
+    /// Compiles what was read.
+    ///
+    /// # Errors
+    ///
+    /// Every finding, when at least one of them is an error.
+    fn compile(&mut self) -> Result<Compiled, Vec<Finding>>;
+}
 
 /// What was done to bring the kernel in step.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -106,7 +117,9 @@ pub struct Parts {
     /// Directory of the configuration.
     pub config: PathBuf,
     /// Reads and compiles it.
-    pub read: Read,
+    pub configuration: Box<dyn Configuration>,
+    /// What was touched there, as [`watch`] tells.
+    pub touched: Arc<Touched>,
     /// Where snapshots are published.
     pub live: Arc<Live>,
     /// Workloads of this node.
@@ -162,13 +175,17 @@ impl Control {
         loop {
             let wait = self.schedule.deadline().saturating_duration_since(clock::now());
             match events.recv_timeout(wait) {
+                Ok(Event::ConfigTouched) if self.parts.touched.is_settled() => {
+                    self.schedule.config_settled(clock::now());
+                }
                 Ok(Event::ConfigTouched) => self.schedule.config_touched(clock::now()),
                 Ok(Event::Shutdown) | Err(RecvTimeoutError::Disconnected) => return,
                 Err(RecvTimeoutError::Timeout) => {}
             }
             while let Some(due) = self.schedule.due(clock::now()) {
                 match due {
-                    Due::Reload => self.reload(),
+                    Due::Reload => self.follow(Touched::take_all),
+                    Due::ReloadSettled => self.follow(Touched::take_settled),
                     Due::Scan => self.scan(),
                     Due::Reconcile => {
                         self.look_again();
@@ -182,8 +199,8 @@ impl Control {
     /// Reads the configuration when its files are not what was read, although nobody said so: a watch sees nothing of
     /// a directory that took the other's place, nor of what changes on another machine. The maps are looked at too.
     fn look_again(&mut self) {
-        if fingerprint(&self.parts.config) != self.seen {
-            self.read();
+        if self.parts.configuration.look(&Suspects::All) != self.seen {
+            self.read(&Suspects::All);
         }
         match self.parts.kernel.refresh() {
             Ok(0) => {}
@@ -192,9 +209,18 @@ impl Control {
         }
     }
 
+    /// Puts in force what was touched.
+    fn follow(&mut self, take: fn(&Touched) -> Suspects) {
+        let started = clock::now();
+        let suspects = take(&self.parts.touched);
+        self.reload(&suspects);
+        let finished = clock::now();
+        self.schedule.reloaded(finished, finished.duration_since(started));
+    }
+
     /// Reads the configuration and puts it in force.
-    pub fn reload(&mut self) {
-        if self.read() {
+    pub fn reload(&mut self, suspects: &Suspects) {
+        if self.read(suspects) {
             self.reconcile();
         }
     }
@@ -202,9 +228,9 @@ impl Control {
     /// Reads and compiles the configuration for the next [`Control::reconcile`]; true when there is something to put
     /// in force. One with errors changes nothing and is reported; one whose files are as they were is not even
     /// compiled.
-    pub fn read(&mut self) -> bool {
-        // Taken before the files are read: what changes meanwhile is noticed by the next event.
-        let fingerprint = fingerprint(&self.parts.config);
+    pub fn read(&mut self, suspects: &Suspects) -> bool {
+        let started = clock::now();
+        let fingerprint = self.parts.configuration.look(suspects);
         if fingerprint.is_some() && fingerprint == self.seen {
             debug!("configuration touched, but unchanged");
             self.parts.metrics.reloaded(ReloadOutcome::unchanged);
@@ -219,7 +245,6 @@ impl Control {
             self.report(in_force.warnings.clone(), ReloadOutcome::unchanged);
             return false;
         }
-        let started = clock::now();
         match self.compile() {
             Ok((snapshot, warnings)) => {
                 self.count_cgroups();
@@ -239,7 +264,7 @@ impl Control {
     }
 
     fn compile(&mut self) -> Result<(Snapshot, Vec<Finding>), Vec<Finding>> {
-        let compiled = (self.parts.read)()?;
+        let compiled = self.parts.configuration.compile()?;
         let generation = self.parts.live.load().generation() + 1;
         let snapshot = Snapshot::build(compiled.model, generation);
         // Recognising more or fewer workloads than the snapshot in force knows is harmless: the others are unknown.

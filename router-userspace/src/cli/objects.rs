@@ -180,7 +180,7 @@ impl Input {
                 )));
             }
         }
-        Ok(documents.declared)
+        Ok(documents.declared.iter().cloned().collect())
     }
 }
 

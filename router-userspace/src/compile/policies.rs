@@ -17,14 +17,14 @@ use super::{
 };
 use crate::{
     config::{
-        Document,
+        Document, Many,
         rules_v1alpha1::{self as dsl, DestinationPolicy},
     },
     finding::{Finding, codes},
 };
 
 pub(super) fn compile<'d>(
-    documents: &'d [Document<DestinationPolicy>],
+    documents: &'d Many<Document<DestinationPolicy>>,
     findings: &mut Vec<Finding>,
 ) -> Vec<Placed<'d, Policy>> {
     let mut policies = Vec::with_capacity(documents.len());

@@ -15,14 +15,14 @@ use router_rules::{action::Target, id::ServiceName, labels::Labels, model::Rule,
 use super::{Placed, names, origin};
 use crate::{
     config::{
-        Document, Position,
+        Document, Many, Position,
         rules_v1alpha1::{self as dsl, RouteRule, ServiceReference},
     },
     finding::{Code, Finding, codes},
 };
 
 pub(super) fn compile<'d>(
-    documents: &'d [Document<RouteRule>],
+    documents: &'d Many<Document<RouteRule>>,
     findings: &mut Vec<Finding>,
 ) -> Vec<Placed<'d, Rule>> {
     let mut rules: Vec<_> = documents

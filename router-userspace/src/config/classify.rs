@@ -67,10 +67,11 @@ struct Reader<'d> {
 impl Reader<'_> {
     fn source(&mut self) {
         let source: Arc<Source> = self.position.source.clone();
-        let parsed = match yaml::plain(source.text()) {
+        let text = source.text();
+        let parsed = match yaml::plain(&text) {
             Some(node) if self.registry(&node, None) => return,
             Some(node) => Ok(Value::from(&node)),
-            None => yaml::whole(source.text(), source.first_line()),
+            None => yaml::whole(&text, source.first_line()),
         };
         match parsed {
             Ok(Value::Null) => {}
@@ -108,7 +109,9 @@ impl Reader<'_> {
         match (group, kind) {
             ("v1", "Service") => {
                 let service = self.sound("service", node);
-                service.map(|service| self.documents.services.push(service)).is_some()
+                service
+                    .map(|service| self.documents.services.push(service))
+                    .is_some()
             }
             ("v1", "Pod") => {
                 let pod = self.sound("pod", node);
@@ -116,7 +119,9 @@ impl Reader<'_> {
             }
             ("discovery.k8s.io/v1", "EndpointSlice") => {
                 let slice = self.sound("endpointslice", node);
-                slice.map(|slice| self.documents.endpoint_slices.push(slice)).is_some()
+                slice
+                    .map(|slice| self.documents.endpoint_slices.push(slice))
+                    .is_some()
             }
             ("v1" | "discovery.k8s.io/v1", _) => {
                 let of = kind.strip_suffix("List").filter(|_| self.position.item.is_none());
@@ -156,7 +161,11 @@ impl Reader<'_> {
     }
 
     /// The object that `node` is, when there is nothing to say about it.
-    fn sound<T: DeserializeOwned + HasMetadata>(&mut self, kind: &str, node: &Node<'_>) -> Option<Document<T>> {
+    fn sound<T: DeserializeOwned + HasMetadata>(
+        &mut self,
+        kind: &str,
+        node: &Node<'_>,
+    ) -> Option<Document<T>> {
         let body: T = node.decode()?;
         let metadata = body.metadata();
         let name = metadata.name.as_deref()?;

@@ -16,7 +16,9 @@ use std::{
 
 pub use write::WriteError;
 
-use super::{Declared, Documents, LoadLimits, ObjectKey, Position, files, object::DEFAULT_NAMESPACE, text};
+use super::{
+    Declared, Documents, LoadLimits, ObjectKey, Position, files, object::DEFAULT_NAMESPACE, source, text,
+};
 use crate::finding::{Finding, Place};
 use splice::Below;
 use write::FileChange;
@@ -141,9 +143,9 @@ impl Draft {
             directory: directory.to_owned(),
             files,
         };
-        for declared in draft.documents().declared {
+        for declared in &draft.documents().declared {
             if let Some(file) = draft.files.get_mut(&**declared.position.file()) {
-                file.declared.push(declared);
+                file.declared.push(declared.clone());
             }
         }
         Ok(draft)
@@ -234,7 +236,7 @@ impl Draft {
             body::yaml_text(object)
         };
         let text = text.map_err(|error| EditError::Text(object.key.clone(), error))?;
-        let replaced = splice::replace(position.source.file_text(), position.source.range(), &text);
+        let replaced = splice::replace(&position.source.file_text(), position.source.range(), &text);
         self.set(&name, replaced);
         Ok(())
     }
@@ -254,7 +256,7 @@ impl Draft {
         let file = self.files.get(&name);
         let unnamed = file.is_some_and(|file| file.declared.iter().any(|d| below(&d)));
         let below = if unnamed { Below::Unnamed } else { Below::Named };
-        let remains = splice::remove(position.source.file_text(), position.source.range(), below);
+        let remains = splice::remove(&position.source.file_text(), position.source.range(), below);
         self.set(&name, remains);
         Ok(())
     }
@@ -293,8 +295,8 @@ impl Draft {
             let mark = file
                 .after
                 .as_deref()
-                .filter(|text| text.starts_with(text::BYTE_ORDER_MARK));
-            let mark = mark.map_or(String::new(), |_| text::BYTE_ORDER_MARK.to_string());
+                .filter(|text| text.starts_with(source::BYTE_ORDER_MARK));
+            let mark = mark.map_or(String::new(), |_| source::BYTE_ORDER_MARK.to_string());
             file.after = (!splice::is_spent(&text)).then(|| mark + &text);
         }
         self.reread(name);
@@ -306,7 +308,7 @@ impl Draft {
             if let Some(content) = &file.after {
                 text::add(&mut documents, name, content.clone(), &LoadLimits::default());
             }
-            file.declared = documents.declared;
+            file.declared = documents.declared.iter().cloned().collect();
         }
     }
 

@@ -59,12 +59,7 @@ fn read_named<P: AsRef<Path>>(
     });
     documents.findings.extend(findings);
     if documents.is_empty() && documents.findings.is_empty() {
-        let place = whole_file("");
-        let hint = "put *.yaml, *.yml or *.json files there";
-        let message = "no document was found";
-        documents
-            .findings
-            .push(Finding::new(&codes::NO_CONFIGURATION, place, message, hint));
+        documents.findings.push(nothing_found());
     }
     finding::sort(&mut documents.findings);
     documents
@@ -117,19 +112,14 @@ pub(super) fn each_text<P: AsRef<Path>>(
 }
 
 /// The files that `path` stands for.
-fn list(path: &Path) -> io::Result<Vec<PathBuf>> {
+pub(super) fn list(path: &Path) -> io::Result<Vec<PathBuf>> {
     if path == Path::new("-") || !fs::metadata(path)?.is_dir() {
         return Ok(vec![path.to_owned()]);
     }
     let mut files = Vec::new();
     for entry in fs::read_dir(path)? {
         let file = entry?.path();
-        let extension = file.extension().and_then(|e| e.to_str());
-        // Editors leave hidden files beside those they write; Kubernetes mounts have `..data`.
-        let hidden = file
-            .file_name()
-            .is_some_and(|n| n.as_encoded_bytes().starts_with(b"."));
-        if matches!(extension, Some("yaml" | "yml" | "json")) && !hidden && file.is_file() {
+        if is_configuration(&file) && file.is_file() {
             files.push(file);
         }
     }
@@ -137,8 +127,16 @@ fn list(path: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(files)
 }
 
+/// True when a file of this name is read.
+pub(super) fn is_configuration(file: &Path) -> bool {
+    let extension = file.extension().and_then(|e| e.to_str());
+    // Editors leave hidden files beside those they write; Kubernetes mounts have `..data`.
+    let name = file.file_name().unwrap_or_default();
+    matches!(extension, Some("yaml" | "yml" | "json")) && !name.as_encoded_bytes().starts_with(b".")
+}
+
 /// The text of `file`; a little more than `limit` bytes is read when it is longer.
-fn read_text(file: &Path, limit: u64) -> io::Result<String> {
+pub(super) fn read_text(file: &Path, limit: u64) -> io::Result<String> {
     let mut text = String::new();
     if file == Path::new("-") {
         io::stdin().lock().take(limit + 1).read_to_string(&mut text)?;
@@ -159,7 +157,17 @@ fn whole_file(name: &str) -> Place {
     }
 }
 
-fn unreadable(path: &Path, error: &io::Error) -> Finding {
+pub(super) fn nothing_found() -> Finding {
+    let hint = "put *.yaml, *.yml or *.json files there";
+    Finding::new(
+        &codes::NO_CONFIGURATION,
+        whole_file(""),
+        "no document was found",
+        hint,
+    )
+}
+
+pub(super) fn unreadable(path: &Path, error: &io::Error) -> Finding {
     let place = whole_file(&path.display().to_string());
     let hint = if error.kind() == io::ErrorKind::InvalidData {
         "configuration is UTF-8 text"
@@ -174,7 +182,7 @@ fn unreadable(path: &Path, error: &io::Error) -> Finding {
     )
 }
 
-fn too_large(name: &str, limits: &LoadLimits) -> Finding {
+pub(super) fn too_large(name: &str, limits: &LoadLimits) -> Finding {
     let message = format!(
         "the configuration is larger than {} MiB or {} files; this file and those after it were not read",
         limits.bytes >> 20,

@@ -5,7 +5,7 @@
 use std::{ops::Index, sync::Arc};
 
 /// A list whose parts may belong to other lists too.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Many<T> {
     parts: Vec<Arc<Vec<T>>>,
 }
@@ -13,6 +13,14 @@ pub struct Many<T> {
 impl<T> Default for Many<T> {
     fn default() -> Self {
         Self { parts: Vec::new() }
+    }
+}
+
+impl<T> Clone for Many<T> {
+    fn clone(&self) -> Self {
+        Self {
+            parts: self.parts.clone(),
+        }
     }
 }
 

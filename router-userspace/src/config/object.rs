@@ -49,7 +49,7 @@ impl Declared {
     pub fn spec(&self) -> Value {
         let source: &Source = &self.position.source;
         // It was parsed before: what has a name has a tree.
-        let mut tree = yaml::parse(source.text(), source.first_line()).unwrap_or_default();
+        let mut tree = yaml::parse(&source.text(), source.first_line()).unwrap_or_default();
         if let Some(item) = self.position.item {
             tree = tree
                 .get_mut("items")

@@ -4,34 +4,132 @@
 
 use std::{
     collections::HashSet,
+    fs,
+    hash::{DefaultHasher, Hash as _, Hasher as _},
     ops::Range,
+    path::{Path, PathBuf},
     sync::{Arc, OnceLock},
 };
 
+use arc_swap::ArcSwapOption;
 use saphyr_parser::{Event, Parser};
 
 use crate::finding::{Code, Finding, Place};
 
+/// What some editors put in front of UTF-8 text.
+pub(super) const BYTE_ORDER_MARK: char = '\u{feff}';
+
+/// A file's text: kept, or read again when somebody asks for a line after it was forgotten.
+#[derive(Debug)]
+pub(super) struct FileText {
+    /// What findings call the file.
+    name: Arc<str>,
+    /// Where to read it again; none: it is never forgotten.
+    path: Option<PathBuf>,
+    digest: u64,
+    text: ArcSwapOption<String>,
+}
+
+impl FileText {
+    /// A text that is kept as long as anything refers to it.
+    pub(super) fn kept(name: &str, text: String) -> Self {
+        let text = without_mark(text);
+        Self {
+            name: name.into(),
+            path: None,
+            digest: 0,
+            text: ArcSwapOption::from_pointee(text),
+        }
+    }
+
+    /// A text without a byte order mark, with its digest, that can be read again at `path`.
+    pub(super) fn of_file(name: &str, path: &Path, text: String, digest: u64) -> Self {
+        Self {
+            path: Some(path.to_owned()),
+            digest,
+            ..Self::kept(name, text)
+        }
+    }
+
+    /// The text, without a byte order mark. Empty when it was forgotten and the file is another by now.
+    fn text(&self) -> Arc<String> {
+        if let Some(text) = self.text.load_full() {
+            return text;
+        }
+        let path = self.path.as_deref();
+        let again = path
+            .and_then(|path| fs::read_to_string(path).ok())
+            .map(without_mark);
+        let text = Arc::new(
+            again
+                .filter(|text| digest(text) == self.digest)
+                .unwrap_or_default(),
+        );
+        self.text.store(Some(Arc::clone(&text)));
+        text
+    }
+
+    /// Lets go of a text that can be read again.
+    pub(super) fn forget(&self) {
+        if self.path.is_some() {
+            self.text.store(None);
+        }
+    }
+}
+
+/// A number that texts share only when they are the same.
+pub(super) fn digest(text: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    text.hash(&mut hasher);
+    hasher.finish()
+}
+
+pub(super) fn without_mark(mut text: String) -> String {
+    if text.starts_with(BYTE_ORDER_MARK) {
+        text.drain(..BYTE_ORDER_MARK.len_utf8());
+    }
+    text
+}
+
 /// The text of one document of a file.
 #[derive(Debug)]
 pub(super) struct Source {
-    file: Arc<str>,
-    file_text: Arc<String>,
+    file: Arc<FileText>,
     range: Range<usize>,
     /// Number of the first line of `range` in the file.
     first_line: u32,
+    /// Of the first line with content, from `first_line`.
+    content_line: u32,
     /// Built when the first finding asks for a line: configurations without findings pay nothing.
-    outline: OnceLock<Outline>,
+    outline: OnceLock<Box<Outline>>,
+}
+
+/// A document's text.
+#[derive(Debug)]
+pub(super) struct Text {
+    file: Arc<String>,
+    range: Range<usize>,
+}
+
+impl std::ops::Deref for Text {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        self.file.get(self.range.clone()).unwrap_or_default()
+    }
 }
 
 impl Source {
-    pub(super) fn text(&self) -> &str {
-        &self.file_text[self.range.clone()]
+    pub(super) fn text(&self) -> Text {
+        Text {
+            file: self.file.text(),
+            range: self.range.clone(),
+        }
     }
 
     /// The text of the whole file, without a byte order mark.
-    pub(super) fn file_text(&self) -> &str {
-        &self.file_text
+    pub(super) fn file_text(&self) -> Arc<String> {
+        self.file.text()
     }
 
     /// Where [`Source::text`] is in [`Source::file_text`].
@@ -45,8 +143,8 @@ impl Source {
         self.first_line..self.first_line.saturating_add(count)
     }
 
-    pub(super) const fn file(&self) -> &Arc<str> {
-        &self.file
+    pub(super) fn file(&self) -> &Arc<str> {
+        &self.file.name
     }
 
     pub(super) const fn first_line(&self) -> u32 {
@@ -54,16 +152,8 @@ impl Source {
     }
 
     /// Line of the first thing that is neither blank, comment nor document marker.
-    pub(super) fn content_line(&self) -> Option<u32> {
-        let is_content = |line: &str| {
-            let line = line.strip_prefix("---").unwrap_or(line).trim();
-            !(line.is_empty() || line.starts_with(['#', '%']))
-        };
-        let before = self.text().lines().position(is_content)?;
-        Some(
-            self.first_line
-                .saturating_add(u32::try_from(before).unwrap_or(u32::MAX)),
-        )
+    pub(super) const fn content_line(&self) -> u32 {
+        self.first_line.saturating_add(self.content_line)
     }
 
     fn line_of(&self, path: &str) -> u32 {
@@ -78,7 +168,7 @@ impl Source {
     }
 
     fn outline(&self) -> &Outline {
-        self.outline.get_or_init(|| Outline::new(self.text()))
+        self.outline.get_or_init(|| Box::new(Outline::new(&self.text())))
     }
 
     fn line_in_file(&self, line: u32) -> u32 {
@@ -90,24 +180,23 @@ impl Source {
 ///
 /// A line that begins with `---` or `...` ends a document wherever it stands: YAML allows it in no value. So the
 /// split needs no parser.
-pub(super) fn split(file: &str, file_text: &Arc<String>) -> Vec<Arc<Source>> {
-    let file: Arc<str> = file.into();
+pub(super) fn split(file: &Arc<FileText>) -> Vec<Arc<Source>> {
+    let text = file.text();
     let mut sources = Vec::new();
     let mut start = (0, 1);
-    let mut add = |start: (usize, u32), end: usize| {
-        let source = Source {
-            file: file.clone(),
-            file_text: file_text.clone(),
-            range: start.0..end,
-            first_line: start.1,
-            outline: OnceLock::new(),
-        };
-        if source.content_line().is_some() {
-            sources.push(Arc::new(source));
+    let mut add = |(start, first_line): (usize, u32), end: usize| {
+        if let Some(content_line) = content_line(&text[start..end]) {
+            sources.push(Arc::new(Source {
+                file: file.clone(),
+                range: start..end,
+                first_line,
+                content_line,
+                outline: OnceLock::new(),
+            }));
         }
     };
     let (mut offset, mut number) = (0, 1);
-    for line in file_text.split_inclusive('\n') {
+    for line in text.split_inclusive('\n') {
         if is_marker(line, "---") && offset > start.0 {
             add(start, offset);
             start = (offset, number);
@@ -121,6 +210,16 @@ pub(super) fn split(file: &str, file_text: &Arc<String>) -> Vec<Arc<Source>> {
     }
     add(start, offset);
     sources
+}
+
+/// Lines before the first thing that is neither blank, comment nor document marker.
+fn content_line(text: &str) -> Option<u32> {
+    let is_content = |line: &str| {
+        let line = line.strip_prefix("---").unwrap_or(line).trim();
+        !(line.is_empty() || line.starts_with(['#', '%']))
+    };
+    let before = text.lines().position(is_content)?;
+    Some(u32::try_from(before).unwrap_or(u32::MAX))
 }
 
 fn is_marker(line: &str, marker: &str) -> bool {
@@ -148,14 +247,14 @@ impl Position {
 
     /// File, relative to the configuration directory.
     pub fn file(&self) -> &Arc<str> {
-        &self.source.file
+        self.source.file()
     }
 
     /// First line of the object.
     pub fn line(&self) -> u32 {
         match self.item {
             Some(item) => self.source.line_of(&format!("items[{item}]")),
-            None => self.source.content_line().unwrap_or(self.source.first_line),
+            None => self.source.content_line(),
         }
     }
 
@@ -170,7 +269,7 @@ impl Position {
     pub fn place(&self, field: &str) -> Place {
         if field.is_empty() {
             return Place {
-                file: self.source.file.clone(),
+                file: self.source.file().clone(),
                 line: self.line(),
                 field: String::new(),
             };
@@ -183,7 +282,7 @@ impl Position {
         }
         path.push_str(field);
         Place {
-            file: self.source.file.clone(),
+            file: self.source.file().clone(),
             line: self.source.line_of(&path),
             field: path,
         }
@@ -381,7 +480,7 @@ mod tests {
     use super::*;
 
     fn split(text: &str) -> Vec<Arc<Source>> {
-        super::split("f", &Arc::new(text.to_owned()))
+        super::split(&Arc::new(FileText::kept("f", text.to_owned())))
     }
 
     const FILE: &str = "# head\n---\n# one\na: 1\nspec:\n  route:\n  - tags: {app.kubernetes.io/name: x}\n    \
@@ -390,7 +489,7 @@ mod tests {
     #[test]
     fn documents_are_split_at_markers() {
         let lines: Vec<_> = split(FILE).iter().map(|s| s.content_line()).collect();
-        assert_eq!(lines, [Some(4), Some(16)]);
+        assert_eq!(lines, [4, 16]);
         assert_eq!(split("").len(), 0);
         assert_eq!(split("--- {a: b}\n--- {c: d}").len(), 2);
         assert_eq!(split("---x: b\n").len(), 1);

@@ -6,7 +6,7 @@ use std::{num::NonZero, panic, sync::Arc, thread};
 
 use super::{
     Documents, LoadLimits, classify,
-    source::{self, Source},
+    source::{self, FileText, Source},
 };
 use crate::finding::{Finding, Place, codes};
 
@@ -16,54 +16,67 @@ const WORTH_A_THREAD: usize = 1 << 20;
 /// Threads that read one file at most.
 const MAX_THREADS: usize = 8;
 
-/// What some editors put in front of UTF-8 text.
-pub(super) const BYTE_ORDER_MARK: char = '\u{feff}';
-
 /// Adds every document of `text`.
-pub(super) fn add(documents: &mut Documents, file: &str, mut text: String, limits: &LoadLimits) {
-    if text.starts_with(BYTE_ORDER_MARK) {
-        text.drain(..BYTE_ORDER_MARK.len_utf8());
-    }
-    let text = Arc::new(text);
-    let sources: Vec<_> = (1_usize..).zip(source::split(file, &text)).collect();
+pub(super) fn add(documents: &mut Documents, file: &str, text: String, limits: &LoadLimits) {
+    let sources = split(&Arc::new(FileText::kept(file, text)));
     if documents.len() + sources.len() > limits.documents {
-        let place = Place {
-            file: file.into(),
-            line: 0,
-            field: String::new(),
-        };
-        let message = format!(
-            "the configuration has more than {} objects; this file was not read",
-            limits.documents
-        );
-        let hint = "remove what is not needed here";
-        let finding = Finding::new(&codes::TOO_LARGE, place, message, hint);
-        documents.findings.push(finding);
-        return;
+        documents.findings.push(too_many(file, limits));
+    } else {
+        read(documents, &sources);
     }
+}
+
+/// The documents of a file, each with its number in it.
+pub(super) fn split(file: &Arc<FileText>) -> Vec<(usize, Arc<Source>)> {
+    (1_usize..).zip(source::split(file)).collect()
+}
+
+/// What is said of a file that would be too much.
+pub(super) fn too_many(file: &str, limits: &LoadLimits) -> Finding {
+    let place = Place {
+        file: file.into(),
+        line: 0,
+        field: String::new(),
+    };
+    let message = format!(
+        "the configuration has more than {} objects; this file was not read",
+        limits.documents
+    );
+    Finding::new(
+        &codes::TOO_LARGE,
+        place,
+        message,
+        "remove what is not needed here",
+    )
+}
+
+/// Adds the documents of one file.
+pub(super) fn read(documents: &mut Documents, sources: &[(usize, Arc<Source>)]) {
+    let bytes: usize = sources.iter().map(|(_, source)| source.range().len()).sum();
     let processors = thread::available_parallelism().map_or(1, NonZero::get);
-    let threads = (text.len() / WORTH_A_THREAD).clamp(1, processors.min(MAX_THREADS));
+    let threads = (bytes / WORTH_A_THREAD).clamp(1, processors.min(MAX_THREADS));
     let share = sources.len().div_ceil(threads).max(1);
     let (mine, others) = sources.split_at(share.min(sources.len()));
     thread::scope(|scope| {
         let readers: Vec<_> = others
             .chunks(share)
-            .map(|part| scope.spawn(move || read(part)))
+            .map(|part| scope.spawn(move || part_of(part)))
             .collect();
-        documents.append(read(mine));
+        documents.append(&part_of(mine));
         for reader in readers {
             match reader.join() {
-                Ok(part) => documents.append(part),
+                Ok(part) => documents.append(&part),
                 Err(payload) => panic::resume_unwind(payload),
             }
         }
     });
 }
 
-fn read(sources: &[(usize, Arc<Source>)]) -> Documents {
+fn part_of(sources: &[(usize, Arc<Source>)]) -> Documents {
     let mut documents = Documents::default();
     for (number, source) in sources {
         classify::add(&mut documents, source.clone(), *number);
     }
+    documents.shrink();
     documents
 }

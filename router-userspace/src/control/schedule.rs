@@ -6,6 +6,9 @@ use std::time::{Duration, Instant};
 pub const CONFIG_QUIET: Duration = Duration::from_millis(50);
 /// A configuration that is touched without end is read this long after the first touch.
 pub const CONFIG_WAIT_AT_MOST: Duration = Duration::from_millis(500);
+/// At least so long after a change, the next one is put in force; if it took longer, that long. What is touched
+/// meanwhile goes together.
+pub const CONFIG_GAP: Duration = Duration::from_millis(5);
 /// How often the cgroup tree is scanned. A caller that has not been seen takes the slow path until then.
 pub const SCAN_EVERY: Duration = Duration::from_secs(1);
 /// How often the maps are brought in step although nothing happened.
@@ -16,8 +19,10 @@ pub const RETRY_AFTER: Duration = Duration::from_millis(500);
 /// What is to be done now.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Due {
-    /// Read the configuration.
+    /// Read all of the configuration that was touched.
     Reload,
+    /// Read what was touched and is whole again.
+    ReloadSettled,
     /// Scan the cgroup tree.
     Scan,
     /// Bring the maps in step.
@@ -29,6 +34,10 @@ pub enum Due {
 pub struct Schedule {
     /// First and last touch of the configuration since it was read.
     touched: Option<(Instant, Instant)>,
+    /// Since when there is something to read that is whole.
+    settled: Option<Instant>,
+    /// Not before this is it read at once.
+    free_at: Instant,
     scan_at: Instant,
     reconcile_at: Instant,
 }
@@ -38,12 +47,25 @@ impl Schedule {
     pub fn new(now: Instant) -> Self {
         Self {
             touched: None,
+            settled: None,
+            free_at: now,
             scan_at: now + SCAN_EVERY,
             reconcile_at: now + RECONCILE_EVERY,
         }
     }
 
-    /// The configuration was touched.
+    /// The configuration was touched, and what was touched is whole: there is no need to wait for more.
+    pub fn config_settled(&mut self, now: Instant) {
+        self.settled.get_or_insert(now);
+    }
+
+    /// What was touched is in force, after `took`: rest as long before the next time, so that there is time for other
+    /// things however many changes there are.
+    pub fn reloaded(&mut self, now: Instant, took: Duration) {
+        self.free_at = now + took.clamp(CONFIG_GAP, CONFIG_WAIT_AT_MOST);
+    }
+
+    /// The configuration was touched, and may be only half written.
     pub fn config_touched(&mut self, now: Instant) {
         let first = self.touched.map_or(now, |(first, _)| first);
         self.touched = Some((first, now));
@@ -62,14 +84,18 @@ impl Schedule {
     /// When the next thing is due.
     pub fn deadline(&self) -> Instant {
         let others = self.scan_at.min(self.reconcile_at);
-        self.reload_at().map_or(others, |at| at.min(others))
+        let reloads = self.reload_at().into_iter().chain(self.reload_settled_at());
+        reloads.fold(others, Instant::min)
     }
 
     /// What is due at `now`, the most urgent first; each is returned once.
     pub fn due(&mut self, now: Instant) -> Option<Due> {
         if self.reload_at().is_some_and(|at| at <= now) {
-            self.touched = None;
+            (self.touched, self.settled) = (None, None);
             Some(Due::Reload)
+        } else if self.reload_settled_at().is_some_and(|at| at <= now) {
+            self.settled = None;
+            Some(Due::ReloadSettled)
         } else if self.scan_at <= now {
             self.scan_at = now + SCAN_EVERY;
             Some(Due::Scan)
@@ -79,6 +105,10 @@ impl Schedule {
         } else {
             None
         }
+    }
+
+    fn reload_settled_at(&self) -> Option<Instant> {
+        self.settled.map(|since| since.max(self.free_at))
     }
 
     fn reload_at(&self) -> Option<Instant> {
@@ -104,6 +134,39 @@ mod tests {
         assert_eq!(schedule.due(at(139)), None);
         assert_eq!(schedule.due(at(140)), Some(Due::Reload));
         assert_eq!(schedule.due(at(140)), None);
+    }
+
+    #[test]
+    fn what_is_whole_is_read_at_once_and_in_a_burst_together() {
+        let start = Instant::now();
+        let mut schedule = Schedule::new(start);
+        let at = |ms| start + Duration::from_millis(ms);
+        schedule.config_settled(at(100));
+        assert_eq!(schedule.deadline(), at(100));
+        assert_eq!(schedule.due(at(100)), Some(Due::ReloadSettled));
+        schedule.reloaded(at(101), Duration::from_millis(1));
+        let mut reloads = Vec::new();
+        for ms in 101..1101 {
+            schedule.config_settled(at(ms));
+            if schedule.due(at(ms)) == Some(Due::ReloadSettled) {
+                reloads.push(ms);
+                schedule.reloaded(at(ms), Duration::from_millis(20));
+            }
+        }
+        assert_eq!(reloads[..3], [106, 126, 146]);
+        assert!(reloads.len() > 40);
+    }
+
+    #[test]
+    fn what_is_half_written_waits_while_other_files_are_read() {
+        let start = Instant::now();
+        let mut schedule = Schedule::new(start);
+        let at = |ms| start + Duration::from_millis(ms);
+        schedule.config_touched(at(0));
+        schedule.config_settled(at(10));
+        assert_eq!(schedule.due(at(10)), Some(Due::ReloadSettled));
+        assert_eq!(schedule.due(at(49)), None);
+        assert_eq!(schedule.due(at(50)), Some(Due::Reload));
     }
 
     #[test]

@@ -13,7 +13,12 @@ use router_rules::{
 };
 
 use super::*;
-use crate::{finding::Place, metrics::Metrics, readiness::Readiness};
+use crate::{
+    config::{Directory, LoadLimits},
+    finding::Place,
+    metrics::Metrics,
+    readiness::Readiness,
+};
 
 fn compiled(services: usize) -> Compiled {
     let service = |n| model::Service {
@@ -88,6 +93,22 @@ impl Reconcile for Kernel {
     }
 }
 
+/// A directory whose texts mean what the test says.
+struct Scripted {
+    directory: Directory,
+    outcomes: VecDeque<Result<Compiled, Vec<Finding>>>,
+}
+
+impl Configuration for Scripted {
+    fn look(&mut self, suspects: &Suspects) -> Option<u64> {
+        self.directory.look(suspects)
+    }
+
+    fn compile(&mut self) -> Result<Compiled, Vec<Finding>> {
+        self.outcomes.pop_front().unwrap()
+    }
+}
+
 struct Bed {
     control: Control,
     live: Arc<Live>,
@@ -98,13 +119,16 @@ struct Bed {
 
 fn bed(outcomes: impl IntoIterator<Item = Result<Compiled, Vec<Finding>>>, failures: usize) -> Bed {
     let directory = tempfile::tempdir().unwrap();
-    let mut outcomes: VecDeque<_> = outcomes.into_iter().collect();
     let live = Arc::new(Live::default());
     let readiness = Readiness::default();
     let (sender, reconciled) = mpsc::channel();
     let control = Control::new(Parts {
         config: directory.path().to_owned(),
-        read: Box::new(move || outcomes.pop_front().unwrap()),
+        configuration: Box::new(Scripted {
+            directory: Directory::new(directory.path().to_owned(), LoadLimits::default()),
+            outcomes: outcomes.into_iter().collect(),
+        }),
+        touched: Arc::default(),
         live: live.clone(),
         callers: Arc::new(NodeCallers::new(directory.path(), directory.path()).unwrap()),
         kernel: Box::new(Kernel {
@@ -126,7 +150,7 @@ fn bed(outcomes: impl IntoIterator<Item = Result<Compiled, Vec<Finding>>>, failu
 impl Bed {
     fn change(&mut self, text: &str) {
         fs::write(self.directory.path().join("rules.yaml"), text).unwrap();
-        self.control.reload();
+        self.control.reload(&Suspects::All);
     }
 }
 
@@ -235,7 +259,8 @@ fn the_loop_follows_the_directory_and_retries_the_kernel() {
         directory,
     } = bed([Ok(compiled(1)), Ok(compiled(2))], 1);
     let (sender, events) = sync_channel(MAX_EVENTS);
-    let watch = watch(directory.path(), sender.clone()).unwrap();
+    let touched = control.parts.touched.clone();
+    let watch = watch(directory.path(), touched, sender.clone()).unwrap();
     let running = thread::spawn(move || control.run(&events));
     let deadline = Duration::from_secs(20);
     fs::write(directory.path().join("rules.yaml"), "one").unwrap();

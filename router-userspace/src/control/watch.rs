@@ -1,13 +1,109 @@
-//! Tells control that something in the configuration directory was touched. It does not look at what.
+//! Tells control what in the configuration directory was touched. It reads nothing.
 
 use std::{
+    collections::BTreeSet,
     path::{Path, PathBuf},
-    sync::mpsc::SyncSender,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc::SyncSender},
 };
 
-use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
+use notify::{
+    EventKind, RecommendedWatcher, RecursiveMode, Watcher as _,
+    event::{AccessKind, AccessMode, ModifyKind},
+};
 
 use super::Event;
+use crate::config::Suspects;
+
+/// Touched files that are remembered by name; with more, all are suspected.
+const MAX_TOUCHED: usize = 4096;
+
+/// What was touched since control looked.
+#[derive(Debug, Default)]
+pub struct Touched(Mutex<Names>);
+
+#[derive(Debug, Default)]
+struct Names {
+    /// Whole again: moved here, removed, or closed after writing.
+    settled: BTreeSet<PathBuf>,
+    /// Perhaps only half written.
+    open: BTreeSet<PathBuf>,
+    /// Names were lost.
+    any: bool,
+}
+
+impl Touched {
+    /// True when something may be read at once.
+    pub fn is_settled(&self) -> bool {
+        let names = self.names();
+        names.any || !names.settled.is_empty()
+    }
+
+    /// What is whole again; what is being written stays.
+    pub fn take_settled(&self) -> Suspects {
+        let mut names = self.names();
+        if names.any {
+            drop(names);
+            return self.take_all();
+        }
+        Suspects::Files(std::mem::take(&mut names.settled))
+    }
+
+    /// Everything.
+    pub fn take_all(&self) -> Suspects {
+        let mut names = std::mem::take(&mut *self.names());
+        names.settled.append(&mut names.open);
+        if names.any || names.settled.is_empty() {
+            Suspects::All
+        } else {
+            Suspects::Files(names.settled)
+        }
+    }
+
+    /// Something was done to these files; none are known when events were lost.
+    fn note(&self, event: notify::Result<notify::Event>) {
+        let mut names = self.names();
+        let paths = match &event {
+            Ok(event) if !event.need_rescan() => &event.paths[..],
+            _ => &[],
+        };
+        names.any |= paths.is_empty() || names.settled.len() + names.open.len() + paths.len() > MAX_TOUCHED;
+        if names.any {
+            names.settled.clear();
+            names.open.clear();
+            return;
+        }
+        let is_settled = event.as_ref().is_ok_and(|event| is_settling(event.kind));
+        for path in paths {
+            if is_settled {
+                names.open.remove(path);
+                names.settled.insert(path.clone());
+            } else {
+                names.settled.remove(path);
+                names.open.insert(path.clone());
+            }
+        }
+    }
+
+    fn names(&self) -> MutexGuard<'_, Names> {
+        // Sets are sets after every single operation on them.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// True when a file is whole after the event.
+const fn is_settling(kind: EventKind) -> bool {
+    matches!(
+        kind,
+        EventKind::Remove(_)
+            | EventKind::Modify(ModifyKind::Name(_))
+            | EventKind::Access(AccessKind::Close(AccessMode::Write))
+    )
+}
+
+/// True when something may be another than before.
+const fn is_touching(kind: EventKind) -> bool {
+    is_settling(kind) || !matches!(kind, EventKind::Access(_))
+}
 
 /// The directory could not be watched.
 #[derive(Debug, thiserror::Error)]
@@ -21,21 +117,25 @@ pub struct WatchError {
 #[derive(Debug)]
 pub struct Watch(#[expect(dead_code, reason = "its Drop ends the watch")] RecommendedWatcher);
 
-/// Sends [`Event::ConfigTouched`] for everything that is written, created, moved or removed in `directory`.
+/// Notes in `touched` what is written, created, moved or removed in `directory`, and sends [`Event::ConfigTouched`].
 ///
 /// # Errors
 ///
 /// The directory is not there, or the kernel's inotify limits are reached.
-pub fn watch(directory: &Path, events: SyncSender<Event>) -> Result<Watch, WatchError> {
+pub fn watch(
+    directory: &Path,
+    touched: Arc<Touched>,
+    events: SyncSender<Event>,
+) -> Result<Watch, WatchError> {
     let wrong = |source| WatchError {
         directory: directory.to_owned(),
         source,
     };
     let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
         // An error may mean that events were lost.
-        let touched = event.map_or(true, |e| !matches!(e.kind, EventKind::Access(_)));
-        if touched {
-            // Full: control has not even got round to the events before this one, and will read after it.
+        if event.as_ref().map_or(true, |e| is_touching(e.kind)) {
+            touched.note(event);
+            // Full: control has not even got round to the events before this one, and will look after it.
             let _ = events.try_send(Event::ConfigTouched);
         }
     })
@@ -44,4 +144,50 @@ pub fn watch(directory: &Path, events: SyncSender<Event>) -> Result<Watch, Watch
         .watch(directory, RecursiveMode::NonRecursive)
         .map_err(wrong)?;
     Ok(Watch(watcher))
+}
+
+#[cfg(test)]
+mod tests {
+    use notify::event::{CreateKind, DataChange, RenameMode};
+
+    use super::*;
+
+    fn note(touched: &Touched, kind: EventKind, path: &str) {
+        touched.note(Ok(notify::Event::new(kind).add_path(path.into())));
+    }
+
+    const WRITTEN: EventKind = EventKind::Modify(ModifyKind::Data(DataChange::Any));
+    const CLOSED: EventKind = EventKind::Access(AccessKind::Close(AccessMode::Write));
+    const MOVED: EventKind = EventKind::Modify(ModifyKind::Name(RenameMode::To));
+
+    #[test]
+    fn files_that_are_being_written_wait() {
+        let touched = Touched::default();
+        note(&touched, EventKind::Create(CreateKind::File), "a");
+        note(&touched, WRITTEN, "a");
+        assert!(!touched.is_settled());
+        note(&touched, MOVED, "b");
+        assert_eq!(touched.take_settled(), Suspects::Files(["b".into()].into()));
+        note(&touched, CLOSED, "a");
+        note(&touched, WRITTEN, "c");
+        assert!(touched.is_settled());
+        assert_eq!(
+            touched.take_all(),
+            Suspects::Files(["a".into(), "c".into()].into())
+        );
+        assert_eq!(touched.take_all(), Suspects::All);
+    }
+
+    #[test]
+    fn lost_names_make_every_file_suspect() {
+        let touched = Touched::default();
+        note(&touched, MOVED, "a");
+        touched.note(Err(notify::Error::generic("overflow")));
+        assert_eq!(touched.take_settled(), Suspects::All);
+        for number in 0..=MAX_TOUCHED {
+            note(&touched, MOVED, &number.to_string());
+        }
+        assert_eq!(touched.take_all(), Suspects::All);
+        assert!(!touched.is_settled());
+    }
 }

@@ -59,7 +59,7 @@ fn get(args: &Args) -> Result<(), Refusal> {
     };
     let kind = super::kind(kind)?;
     let documents = args.directory.read()?.documents();
-    let mut objects = documents.declared;
+    let mut objects: Vec<_> = documents.declared.iter().cloned().collect();
     objects.retain(|object| object.key.kind == kind && *object.key.namespace == *args.namespace);
     if let Some(name) = &args.name {
         let Some(object) = objects.iter().find(|object| *object.key.name == **name) else {
@@ -145,7 +145,7 @@ mod tests {
         let mut documents = Documents::default();
         documents.add_text("r.yaml", text);
         assert!(documents.findings.is_empty(), "{:?}", documents.findings);
-        documents.declared
+        documents.declared.iter().cloned().collect()
     }
 
     #[test]

@@ -12,7 +12,7 @@ use router_rules::{id::ServiceName, labels::Labels, source::Workload};
 
 use crate::{
     config::{
-        Document,
+        Document, Many,
         kubernetes::{Pod, PortReference, ServicePort},
     },
     finding::{Finding, codes},
@@ -38,7 +38,7 @@ struct Entry<'d> {
 }
 
 impl<'d> Pods<'d> {
-    pub(super) fn new(documents: &'d [Document<Pod>], findings: &mut Vec<Finding>) -> Self {
+    pub(super) fn new(documents: &'d Many<Document<Pod>>, findings: &mut Vec<Finding>) -> Self {
         let mut pods = Self {
             entries: Vec::with_capacity(documents.len()),
             by_name: HashMap::with_capacity(documents.len()),

@@ -12,7 +12,8 @@ pub(super) const ENVELOPE_LINES: u32 = 3;
 pub(super) fn yaml_text(object: &Declared) -> std::io::Result<String> {
     let position = &object.position;
     if position.item.is_none() {
-        let parts = Parts::of(position.source.text());
+        let text = position.source.text();
+        let parts = Parts::of(&text);
         let content = parts.content.trim_end();
         if position.in_spec {
             return Ok(format!("{}{content}\n", parts.comment));

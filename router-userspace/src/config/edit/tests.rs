@@ -29,7 +29,7 @@ fn rule(name: &str) -> ObjectKey {
 fn input(file: &str, text: &str) -> Vec<Declared> {
     let mut documents = Documents::default();
     documents.add_text(file, text);
-    documents.declared
+    documents.declared.iter().cloned().collect()
 }
 
 fn named(name: &str, destination: &str) -> String {
@@ -256,7 +256,7 @@ proptest! {
                 let spec = new.spec();
                 prop_assert_eq!(&spec["destination"], "new");
             } else {
-                prop_assert_eq!(new.position.source.text(), old.position.source.text());
+                prop_assert_eq!(&*new.position.source.text(), &*old.position.source.text());
             }
         }
     }

@@ -112,7 +112,9 @@ impl<'t> Reader<'t> {
         let rest = self.rest();
         let line = rest.split_once('\n').map_or(rest, |(line, _)| line);
         self.at += line.len();
-        line.bytes().all(scalar::is_printable).then(|| self.end_of_line())?
+        line.bytes()
+            .all(scalar::is_printable)
+            .then(|| self.end_of_line())?
     }
 
     fn block(&mut self, indent: usize) -> Option<Node<'t>> {

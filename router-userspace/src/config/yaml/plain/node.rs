@@ -25,7 +25,10 @@ impl<'t> Node<'t> {
     /// The value of a key of a mapping.
     pub(in crate::config) fn get(&self, key: &str) -> Option<&Self> {
         match self {
-            Self::Map(entries) => entries.iter().find(|(name, _)| *name == key).map(|(_, node)| node),
+            Self::Map(entries) => entries
+                .iter()
+                .find(|(name, _)| *name == key)
+                .map(|(_, node)| node),
             _ => None,
         }
     }
@@ -96,7 +99,11 @@ impl<'de> Deserializer<'de> for &Node<'de> {
         }
     }
 
-    fn deserialize_newtype_struct<V: Visitor<'de>>(self, _: &'static str, visitor: V) -> Result<V::Value, Error> {
+    fn deserialize_newtype_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, Error> {
         visitor.visit_newtype_struct(self)
     }
 

@@ -52,9 +52,9 @@ impl<'t> Reader<'t> {
         while let Some(&byte) = bytes.get(end) {
             let goes_on = match byte {
                 // `: ` would end a key.
-                b':' => bytes
-                    .get(end + 1)
-                    .is_some_and(|&next| next.is_ascii_alphanumeric() || (!in_flow && matches!(next, b':' | b'/'))),
+                b':' => bytes.get(end + 1).is_some_and(|&next| {
+                    next.is_ascii_alphanumeric() || (!in_flow && matches!(next, b':' | b'/'))
+                }),
                 b'-' if !in_flow => true,
                 _ => continues_plain(byte),
             };
