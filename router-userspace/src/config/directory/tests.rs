@@ -1,3 +1,5 @@
+//! Directories that change between two looks, against directories that are read afresh.
+
 use std::fs;
 
 use proptest::prelude::*;

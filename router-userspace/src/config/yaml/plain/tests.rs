@@ -1,3 +1,5 @@
+//! The plain reader against the parser that knows all of YAML.
+
 use proptest::prelude::*;
 use serde_json::Value;
 
