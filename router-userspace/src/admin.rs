@@ -4,6 +4,7 @@
 //! It knows nothing of how a configuration is put in force, and answers `GET` (and `HEAD`) alone.
 
 pub mod dump;
+pub mod ejections;
 pub mod explain;
 mod routes;
 mod server;

@@ -25,9 +25,11 @@ use tracing::{info, warn};
 
 use crate::{
     admin::{self, View},
+    clock,
     compile::{self, Compiled},
     config::{Directory, LoadLimits, Suspects},
     control::{self, Configuration, Control, Event, MAX_EVENTS, Parts, Touched},
+    enforce::outlier::Outliers,
     finding::Finding,
     live::Live,
     metrics::Metrics,
@@ -165,9 +167,11 @@ impl Agent {
         let callers =
             Arc::new(NodeCallers::new(&settings.cgroup_mount, &settings.cgroup).context("--cgroup")?);
         let listen = proxy_addresses(settings).await?;
-        let (half, kernel) = KernelHalf::install(settings, &listen, callers.clone())?;
-        let mut metrics = Metrics::new(live.clone(), Some(kernel.observed.clone()));
         let (events, received) = sync_channel(MAX_EVENTS);
+        let outliers = Arc::new(outliers(events.clone()));
+        let (half, kernel) = KernelHalf::install(settings, &listen, callers.clone(), outliers.clone())?;
+        let mut metrics = Metrics::new(live.clone(), Some(kernel.observed.clone()));
+        metrics.outliers(outliers.clone());
         // Watched before it is read, so that no change is missed.
         let touched = Arc::new(Touched::default());
         let watch = control::watch(&settings.config, touched.clone(), events.clone())?;
@@ -187,7 +191,7 @@ impl Agent {
         // Put in force by control's first turn, when the proxy listens.
         control.read(&Suspects::All);
         let proxy = proxy::start(
-            proxy_config(settings, listen),
+            proxy_config(settings, listen, outliers.clone()),
             live.clone(),
             kernel.enforcement.clone(),
             callers,
@@ -205,6 +209,7 @@ impl Agent {
         let view = View {
             live,
             observed: Some(kernel.observed.clone()),
+            outliers,
             readiness,
             metrics: Arc::new(metrics),
             config: settings.config.clone(),
@@ -284,7 +289,14 @@ async fn proxy_addresses(settings: &Settings) -> anyhow::Result<Vec<SocketAddr>>
     Ok(listen)
 }
 
-fn proxy_config(settings: &Settings, listen: Vec<SocketAddr>) -> ProxyConfig {
+/// Outlier detection that tells control when the kernel has something to follow.
+fn outliers(events: SyncSender<Event>) -> Outliers {
+    Outliers::new(clock::kernel, move || {
+        events.try_send(Event::EjectionsChanged).is_ok()
+    })
+}
+
+fn proxy_config(settings: &Settings, listen: Vec<SocketAddr>, outliers: Arc<Outliers>) -> ProxyConfig {
     let processors = || thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
     ProxyConfig {
         listen,
@@ -292,5 +304,6 @@ fn proxy_config(settings: &Settings, listen: Vec<SocketAddr>) -> ProxyConfig {
         limits: proxy::Limits::default(),
         access: Some(Arc::new(proxy::access::Traced)),
         disclosure: settings.disclosure.clone(),
+        outliers,
     }
 }

@@ -33,7 +33,8 @@ mod schedule;
 mod watch;
 
 pub use schedule::{
-    CONFIG_GAP, CONFIG_QUIET, CONFIG_WAIT_AT_MOST, Due, RECONCILE_EVERY, RETRY_AFTER, SCAN_EVERY, Schedule,
+    CONFIG_GAP, CONFIG_QUIET, CONFIG_WAIT_AT_MOST, Due, EJECTIONS_WAIT, RECONCILE_EVERY, RETRY_AFTER,
+    SCAN_EVERY, Schedule,
 };
 pub use watch::{Touched, Watch, WatchError, watch};
 
@@ -48,6 +49,8 @@ pub const MAX_EVENTS: usize = 64;
 pub enum Event {
     /// Something in the configuration directory was touched.
     ConfigTouched,
+    /// Endpoints were ejected, or came back.
+    EjectionsChanged,
     /// The agent stops.
     Shutdown,
 }
@@ -179,6 +182,7 @@ impl Control {
                     self.schedule.config_settled(clock::now());
                 }
                 Ok(Event::ConfigTouched) => self.schedule.config_touched(clock::now()),
+                Ok(Event::EjectionsChanged) => self.schedule.ejections_changed(clock::now()),
                 Ok(Event::Shutdown) | Err(RecvTimeoutError::Disconnected) => return,
                 Err(RecvTimeoutError::Timeout) => {}
             }
@@ -186,6 +190,7 @@ impl Control {
                 match due {
                     Due::Reload => self.follow(Touched::take_all),
                     Due::ReloadSettled => self.follow(Touched::take_settled),
+                    Due::Ejections => self.reconcile(),
                     Due::Scan => self.scan(),
                     Due::Reconcile => {
                         self.look_again();

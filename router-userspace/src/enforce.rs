@@ -1,5 +1,8 @@
 //! What the proxy asks of the kernel, as a trait: who a connection was meant for, and what an upstream connection
-//! counts against. [`datapath`](crate::datapath) implements it; the proxy knows no maps.
+//! counts against. [`datapath`](crate::datapath) implements it; the proxy knows no maps. Beside it, what the proxy finds
+//! out and the kernel follows: which endpoints are ejected ([`outlier`]).
+
+pub mod outlier;
 
 use std::{io, net::SocketAddr, os::fd::BorrowedFd};
 

@@ -33,6 +33,9 @@
 //! | `router_proxy_tcp_connections_total` | counter | | connections proxied as TCP that have ended |
 //! | `router_proxy_retries_total` | counter | | attempts after the first |
 //! | `router_proxy_evictions_total` | counter | | idle connections closed to make room under a limit |
+//! | `router_outlier_ejections_total` | counter | policy | endpoints ejected for their failures |
+//! | `router_outlier_kept_total` | counter | policy | endpoints that failed as often and stayed because of the policy's share |
+//! | `router_outlier_ejected` | gauge | policy | endpoints that are ejected now |
 //! | `router_proxy_received_bytes_total` | counter | | body bytes from clients |
 //! | `router_proxy_sent_bytes_total` | counter | | body bytes to clients |
 
@@ -51,10 +54,11 @@ use prometheus_client::{
 };
 use tracing_appender::non_blocking::ErrorCounter;
 
-use crate::{live::Live, observe::Observed, proxy::ProxyStats};
+use crate::{enforce::outlier::Outliers, live::Live, observe::Observed, proxy::ProxyStats};
 
 mod kernel;
 mod log;
+mod outlier;
 mod proxy;
 mod snapshot;
 
@@ -118,6 +122,12 @@ impl Metrics {
     pub fn proxy(&mut self, stats: Arc<ProxyStats>) {
         self.registry
             .register_collector(Box::new(proxy::ProxyCollector::new(stats)));
+    }
+
+    /// Adds what outlier detection does.
+    pub fn outliers(&mut self, outliers: Arc<Outliers>) {
+        self.registry
+            .register_collector(Box::new(outlier::OutlierCollector::new(outliers)));
     }
 
     /// Adds the count of lines that the log dropped.

@@ -25,6 +25,7 @@ mod forward;
 mod headers;
 mod listener;
 mod mirror;
+mod outlier;
 mod pipeline;
 mod respond;
 mod tcp;

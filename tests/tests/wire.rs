@@ -17,6 +17,7 @@ mod wire {
     mod drain;
     mod faults;
     mod hygiene;
+    mod outlier;
     mod overrides;
     mod pools;
     mod protocols;

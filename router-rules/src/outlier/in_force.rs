@@ -63,11 +63,15 @@ impl Ejected {
 }
 
 impl InForce<'_> {
-    /// The endpoints of `subset` that are left. Where HTTP is not spoken nothing is watched; there an endpoint goes
-    /// with the instance that it belongs to. When none would be left, all are: a request that may fail is better than
-    /// one that must.
-    pub fn left<'s>(&self, subset: &'s Subset) -> impl Iterator<Item = &'s Endpoint> {
-        let of = subset.policy().and_then(|id| self.by_policy.get(&id));
+    /// The endpoints of `subset` that are left under a policy. Where HTTP is not spoken nothing is watched; there an
+    /// endpoint goes with the instance that it belongs to. When none would be left, all are: what may fail is better
+    /// than what must.
+    pub fn left<'s>(
+        &self,
+        subset: &'s Subset,
+        policy: Option<PolicyId>,
+    ) -> impl Iterator<Item = &'s Endpoint> {
+        let of = policy.and_then(|id| self.by_policy.get(&id));
         let http = subset.protocol().is_http();
         let is_ejected = move |of: &OfPolicy<'_>, endpoint: &Endpoint| {
             of.addresses.contains(&endpoint.address) || (!http && of.instances.contains(&instance(endpoint)))

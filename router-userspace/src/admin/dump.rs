@@ -9,7 +9,8 @@ mod status;
 pub use explanation::{Asked, Decision, Explanation, KernelSide, KernelSubset, Outcome, Step, TargetOutcome};
 pub use snapshot::{PolicyDump, PortDump, RuleDump, SnapshotDump, SubsetDump, TargetDump, WorkloadDump};
 pub use status::{
-    ConfigStatus, HookStatus, LimitStatus, MapDump, Problem, ServiceStatus, Status, VerdictCount,
+    ConfigStatus, EjectedEndpoint, HookStatus, LimitStatus, MapDump, OutlierStatus, Problem, ServiceStatus,
+    Status, VerdictCount,
 };
 
 use std::net::SocketAddr;
@@ -31,6 +32,9 @@ pub struct EndpointDump {
     /// Connections made so far.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub connects: Option<u64>,
+    /// Until when it is ejected: RFC 3339, UTC.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub ejected_until: Option<String>,
 }
 
 /// A connection limit and its use.

@@ -16,6 +16,7 @@ use super::dump::{
     TargetOutcome,
     snapshot::{milliseconds, routed_by},
 };
+use super::ejections::Ejections;
 use crate::observe::{Held, Observed, Routing};
 
 mod destination;
@@ -64,14 +65,23 @@ pub enum ExplainError {
     TooManyHeaders,
 }
 
-/// Answers a question by `snapshot`. Use of limits and endpoints, and what the kernel holds, come from `observed`.
+/// What is known beside the snapshot.
+#[derive(Clone, Copy)]
+pub struct Seen<'s> {
+    /// The kernel half: use of limits and endpoints, and what it holds.
+    pub observed: Option<&'s dyn Observed>,
+    /// Who is ejected.
+    pub ejections: &'s Ejections,
+}
+
+/// Answers a question by `snapshot`, with what is `seen` of the running agent.
 ///
 /// # Errors
 ///
 /// The question names something that is not there, or makes no sense.
 pub fn explain(
     snapshot: &Snapshot,
-    observed: Option<&dyn Observed>,
+    seen: Seen<'_>,
     question: &Question,
 ) -> Result<Explanation, ExplainError> {
     let destination: Destination = question.destination.parse()?;
@@ -90,7 +100,7 @@ pub fn explain(
         None => snapshot.route_tcp(port, class),
     };
     let frontend = destination.frontend(port);
-    let held = frontend.and_then(|f| observed?.held(f, from.as_deref()));
+    let held = frontend.and_then(|f| seen.observed?.held(f, from.as_deref()));
     Ok(Explanation {
         generation: snapshot.generation(),
         asked: Asked {
@@ -106,7 +116,7 @@ pub fn explain(
         frontends: port.frontends().to_vec(),
         routed_by: routed_by(port).to_owned(),
         rules: steps(snapshot, port, class, request.as_ref()),
-        decision: decision(snapshot, observed, &route, request.as_ref()),
+        decision: decision(snapshot, seen, &route, request.as_ref()),
         kernel: held.as_ref().map(kernel_side),
     })
 }
@@ -221,7 +231,7 @@ fn steps(snapshot: &Snapshot, port: &Port, class: ClassId, request: Option<&Requ
 
 fn decision(
     snapshot: &Snapshot,
-    observed: Option<&dyn Observed>,
+    seen: Seen<'_>,
     route: &Route<'_>,
     request: Option<&Request<'_>>,
 ) -> Decision {
@@ -267,14 +277,14 @@ fn decision(
             .unwrap_or_default(),
         targets: targets
             .filter(|_| forwarded)
-            .map(|(i, (subset, weight))| target(snapshot, observed, subset, (weight, share(i))))
+            .map(|(i, (subset, weight))| target(snapshot, seen, subset, (weight, share(i))))
             .collect(),
     }
 }
 
 fn target(
     snapshot: &Snapshot,
-    observed: Option<&dyn Observed>,
+    Seen { observed, ejections }: Seen<'_>,
     subset: &Subset,
     (weight, share): (u32, f64),
 ) -> TargetOutcome {
@@ -286,6 +296,7 @@ fn target(
             workload: e.workload.as_deref().map(str::to_owned),
             active: in_use.map(|u| u.active),
             connects: in_use.map(|u| u.connects),
+            ejected_until: ejections.until(snapshot, subset.policy(), (subset.protocol(), e)),
         }
     };
     let no_endpoints = router_common::reason::Reason::NoEndpoints.name();
@@ -322,6 +333,7 @@ fn kernel_side(held: &Held) -> KernelSide {
                 workload: None,
                 active: Some(in_use.active),
                 connects: Some(in_use.connects),
+                ejected_until: None,
             })
             .collect(),
     });

@@ -6,7 +6,8 @@ use serde::Serialize;
 use super::{
     View,
     dump::SnapshotDump,
-    explain::{Question, explain},
+    ejections::Ejections,
+    explain::{Question, Seen, explain},
 };
 
 /// Paths and what they answer.
@@ -76,7 +77,10 @@ fn get(view: &View, uri: &Uri) -> Answer {
             content_type: METRICS_TYPE,
             body: view.metrics.encode(),
         },
-        "/snapshot" => json(&SnapshotDump::new(&view.live.load())),
+        "/snapshot" => json(&SnapshotDump::new(
+            &view.live.load(),
+            &Ejections::now(&view.outliers),
+        )),
         "/maps" => match view.maps() {
             Ok(maps) => json(&maps),
             Err(error) => text(StatusCode::SERVICE_UNAVAILABLE, &error.to_string()),
@@ -108,7 +112,12 @@ fn explained(view: &View, query: &str) -> Answer {
         Ok(question) => question,
         Err(problem) => return text(StatusCode::BAD_REQUEST, &problem),
     };
-    match explain(&view.live.load(), view.observed.as_deref(), &question) {
+    let ejections = Ejections::now(&view.outliers);
+    let seen = Seen {
+        observed: view.observed.as_deref(),
+        ejections: &ejections,
+    };
+    match explain(&view.live.load(), seen, &question) {
         Ok(explanation) => json(&explanation),
         Err(error) => text(StatusCode::UNPROCESSABLE_ENTITY, &error.to_string()),
     }
@@ -168,6 +177,7 @@ mod tests {
     fn view() -> View {
         let live = Arc::new(Live::default());
         View {
+            outliers: Arc::default(),
             metrics: Arc::new(Metrics::new(live.clone(), None)),
             live,
             observed: None,

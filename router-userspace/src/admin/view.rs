@@ -1,15 +1,17 @@
 //! All that the admin address may look at, and how it becomes what it answers. It cannot change anything.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use router_rules::Snapshot;
 use serde_json::Value;
 
 use super::dump::{
-    ConfigStatus, HookStatus, LimitStatus, MapDump, Problem, ServiceStatus, Status, VerdictCount,
-    snapshot::routed_by,
+    ConfigStatus, EjectedEndpoint, HookStatus, LimitStatus, MapDump, OutlierStatus, Problem, ServiceStatus,
+    Status, VerdictCount, snapshot::routed_by,
 };
+use super::ejections;
 use crate::{
+    enforce::outlier::Outliers,
     finding::Finding,
     live::Live,
     metrics::Metrics,
@@ -24,6 +26,8 @@ pub struct View {
     pub live: Arc<Live>,
     /// The kernel half; none while it could not be loaded.
     pub observed: Option<Arc<dyn Observed>>,
+    /// Outlier detection.
+    pub outliers: Arc<Outliers>,
     /// Whether it is ready.
     pub readiness: Readiness,
     /// Every metric.
@@ -50,6 +54,7 @@ impl View {
             hooks_error,
             services: self.services(&snapshot),
             limits: self.limits(&snapshot),
+            outliers: self.outliers(&snapshot),
             verdicts: self.verdicts(),
         }
     }
@@ -115,6 +120,31 @@ impl View {
                 labels: policy.labels.to_string(),
                 max_connections: policy.max_connections?,
                 limit: limit.map(Into::into),
+            })
+        };
+        snapshot.policies().iter().filter_map(status).collect()
+    }
+
+    fn outliers(&self, snapshot: &Snapshot) -> Vec<OutlierStatus> {
+        let mut known: BTreeMap<_, _> = self
+            .outliers
+            .report()
+            .into_iter()
+            .map(|of| (of.policy.clone(), of))
+            .collect();
+        let status = |policy: &router_rules::policy::Policy| {
+            policy.outlier_detection?;
+            let of = known.remove(&policy.origin.object)?;
+            let ejected = ejections::returns(&of).into_iter();
+            Some(OutlierStatus {
+                policy: policy.origin.object.to_string(),
+                service: policy.destination.to_string(),
+                labels: policy.labels.to_string(),
+                ejections: of.ejections,
+                kept: of.kept,
+                ejected: ejected
+                    .map(|(address, until)| EjectedEndpoint { address, until })
+                    .collect(),
             })
         };
         snapshot.policies().iter().filter_map(status).collect()

@@ -22,7 +22,7 @@ use crate::{
         reconcile::{self, ReconcileError, reconcile_around},
         state::{Capacity, State},
     },
-    enforce::Enforcement,
+    enforce::{Enforcement, outlier::Outliers},
     observe::Observed,
     registry::NodeCallers,
     sys,
@@ -33,6 +33,7 @@ pub(super) struct KernelHalf {
     state: State,
     store: KernelMaps,
     on_proxy_down: desired::OnProxyDown,
+    outliers: Arc<Outliers>,
     enforcement: Arc<KernelEnforcement>,
     observer: Arc<KernelObserver>,
 }
@@ -52,6 +53,7 @@ impl KernelHalf {
         settings: &Settings,
         proxy: &[SocketAddr],
         callers: Arc<NodeCallers>,
+        outliers: Arc<Outliers>,
     ) -> anyhow::Result<(Self, Installed)> {
         let mut kernel = Kernel::install(&kernel_config(settings, proxy))?;
         let maps = kernel.maps().clone();
@@ -78,6 +80,7 @@ impl KernelHalf {
                 state,
                 store,
                 on_proxy_down,
+                outliers,
                 enforcement,
                 observer,
             },
@@ -131,7 +134,7 @@ impl Reconcile for KernelHalf {
         sources: &BTreeMap<u64, ClassId>,
         counted: &mut dyn FnMut(),
     ) -> Result<Reconciled, NotReconciled> {
-        let desired = desired(snapshot, sources, self.on_proxy_down);
+        let desired = desired(snapshot, sources, self.on_proxy_down, &self.outliers.ejected());
         let report = reconcile_around(&mut self.state, &desired, &mut self.store, |ids| {
             self.enforcement.set_ids(ids);
             counted();

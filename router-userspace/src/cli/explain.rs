@@ -11,7 +11,8 @@ use super::{
 use crate::{
     admin::{
         dump::{EndpointDump, Explanation, KernelSide, LimitDump, Outcome, Step, TargetOutcome},
-        explain::{Question, explain},
+        ejections::Ejections,
+        explain::{Question, Seen, explain},
     },
     compile,
     config::{self, LoadLimits},
@@ -87,7 +88,12 @@ fn offline(args: &Args, directory: &std::path::Path) -> anyhow::Result<Explanati
         headers: args.headers.clone(),
         destination: args.destination.clone(),
     };
-    Ok(explain(&snapshot, None, &question)?)
+    let nobody = Ejections::default();
+    let seen = Seen {
+        observed: None,
+        ejections: &nobody,
+    };
+    Ok(explain(&snapshot, seen, &question)?)
 }
 
 fn render(answer: &Explanation, paint: Paint) -> String {
@@ -244,7 +250,11 @@ fn endpoints(endpoints: &[EndpointDump]) -> String {
             .active
             .map(|a| format!("  {a} open, {} so far", or_dash(e.connects)))
             .unwrap_or_default();
-        format!("            {address:width$}{workload}{in_use}")
+        let ejected = e.ejected_until.as_ref();
+        let ejected = ejected
+            .map(|until| format!("  ejected until {until}"))
+            .unwrap_or_default();
+        format!("            {address:width$}{workload}{in_use}{ejected}")
             .trim_end()
             .to_owned()
             + "\n"

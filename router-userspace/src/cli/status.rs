@@ -8,7 +8,9 @@ use super::{
     text::{Format, Paint, Table, or_dash, print},
 };
 use crate::{
-    admin::dump::{ConfigStatus, HookStatus, LimitStatus, ServiceStatus, Status, VerdictCount},
+    admin::dump::{
+        ConfigStatus, HookStatus, LimitStatus, OutlierStatus, ServiceStatus, Status, VerdictCount,
+    },
     datapath,
 };
 
@@ -68,6 +70,7 @@ fn render(status: &Status, paint: Paint) -> String {
     for section in [
         services(&status.services, paint),
         limits(&status.limits, paint),
+        outliers(&status.outliers, paint),
         verdicts(&status.verdicts, paint),
     ]
     .into_iter()
@@ -183,6 +186,40 @@ fn limits(limits: &[LimitStatus], paint: Paint) -> Option<String> {
     (!limits.is_empty()).then(|| table.render(paint, line))
 }
 
+fn outliers(outliers: &[OutlierStatus], paint: Paint) -> Option<String> {
+    let mut table = Table::new([
+        "OUTLIERS OF POLICY",
+        "SERVICE",
+        "LABELS",
+        "EJECTIONS",
+        "KEPT",
+        "EJECTED NOW",
+    ]);
+    for status in outliers {
+        let ejected: Vec<_> = status
+            .ejected
+            .iter()
+            .map(|e| format!("{} until {}", e.address, e.until))
+            .collect();
+        table.row([
+            status.policy.clone(),
+            status.service.clone(),
+            status.labels.clone(),
+            status.ejections.to_string(),
+            status.kept.to_string(),
+            or_dash((!ejected.is_empty()).then(|| ejected.join(", "))),
+        ]);
+    }
+    let line = |row: &[String; 6], line: &str| {
+        if row[5] == "-" {
+            line.to_owned()
+        } else {
+            paint.odd(line)
+        }
+    };
+    (!outliers.is_empty()).then(|| table.render(paint, line))
+}
+
 fn verdicts(verdicts: &[VerdictCount], paint: Paint) -> Option<String> {
     let mut table = Table::new(["VERDICT OF THE KERNEL", "CONNECTIONS"]);
     for count in verdicts {
@@ -194,7 +231,7 @@ fn verdicts(verdicts: &[VerdictCount], paint: Paint) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::admin::dump::{LimitDump, Problem};
+    use crate::admin::dump::{EjectedEndpoint, LimitDump, Problem};
 
     #[test]
     fn a_status_reads_well() {
@@ -233,6 +270,17 @@ mod tests {
                     refused: 3,
                 }),
             }],
+            outliers: vec![OutlierStatus {
+                policy: "destination-policy reviews".into(),
+                service: "reviews.default.svc.cluster.local".into(),
+                labels: "(all)".into(),
+                ejections: 4,
+                kept: 1,
+                ejected: vec![EjectedEndpoint {
+                    address: "10.0.0.7:9080".parse().unwrap(),
+                    until: "2026-01-02T03:04:35Z".into(),
+                }],
+            }],
             verdicts: vec![VerdictCount {
                 verdict: "routed".into(),
                 connections: 12,
@@ -248,6 +296,9 @@ cgroup/connect4  router_connect4  attached  42
 
 LIMIT OF POLICY             SERVICE                            LABELS  MAX  OPEN  REFUSED
 destination-policy mongodb  mongodb.default.svc.cluster.local  (all)   100  42    3
+
+OUTLIERS OF POLICY          SERVICE                            LABELS  EJECTIONS  KEPT  EJECTED NOW
+destination-policy reviews  reviews.default.svc.cluster.local  (all)   4          1     10.0.0.7:9080 until 2026-01-02T03:04:35Z
 
 VERDICT OF THE KERNEL  CONNECTIONS
 routed                 12

@@ -9,6 +9,9 @@ pub const CONFIG_WAIT_AT_MOST: Duration = Duration::from_millis(500);
 /// At least so long after a change, the next one is put in force; if it took longer, that long. What is touched
 /// meanwhile goes together.
 pub const CONFIG_GAP: Duration = Duration::from_millis(5);
+/// The maps follow ejections this long after the first: endpoints often fail together, and are one change then. Until
+/// they do, the kernel sends a few more connections to an endpoint that fails.
+pub const EJECTIONS_WAIT: Duration = Duration::from_millis(100);
 /// How often the cgroup tree is scanned. A caller that has not been seen takes the slow path until then.
 pub const SCAN_EVERY: Duration = Duration::from_secs(1);
 /// How often the maps are brought in step although nothing happened.
@@ -23,6 +26,8 @@ pub enum Due {
     Reload,
     /// Read what was touched and is whole again.
     ReloadSettled,
+    /// Bring the maps in step with who is ejected now.
+    Ejections,
     /// Scan the cgroup tree.
     Scan,
     /// Bring the maps in step.
@@ -38,6 +43,8 @@ pub struct Schedule {
     settled: Option<Instant>,
     /// Not before this is it read at once.
     free_at: Instant,
+    /// First change of ejections that the maps do not follow.
+    ejections: Option<Instant>,
     scan_at: Instant,
     reconcile_at: Instant,
 }
@@ -49,6 +56,7 @@ impl Schedule {
             touched: None,
             settled: None,
             free_at: now,
+            ejections: None,
             scan_at: now + SCAN_EVERY,
             reconcile_at: now + RECONCILE_EVERY,
         }
@@ -71,6 +79,11 @@ impl Schedule {
         self.touched = Some((first, now));
     }
 
+    /// Endpoints were ejected, or came back.
+    pub fn ejections_changed(&mut self, now: Instant) {
+        self.ejections.get_or_insert(now);
+    }
+
     /// The maps are in step.
     pub fn reconciled(&mut self, now: Instant) {
         self.reconcile_at = now + RECONCILE_EVERY;
@@ -84,8 +97,8 @@ impl Schedule {
     /// When the next thing is due.
     pub fn deadline(&self) -> Instant {
         let others = self.scan_at.min(self.reconcile_at);
-        let reloads = self.reload_at().into_iter().chain(self.reload_settled_at());
-        reloads.fold(others, Instant::min)
+        let sooner = [self.reload_at(), self.reload_settled_at(), self.ejections_at()];
+        sooner.into_iter().flatten().fold(others, Instant::min)
     }
 
     /// What is due at `now`, the most urgent first; each is returned once.
@@ -96,6 +109,9 @@ impl Schedule {
         } else if self.reload_settled_at().is_some_and(|at| at <= now) {
             self.settled = None;
             Some(Due::ReloadSettled)
+        } else if self.ejections_at().is_some_and(|at| at <= now) {
+            self.ejections = None;
+            Some(Due::Ejections)
         } else if self.scan_at <= now {
             self.scan_at = now + SCAN_EVERY;
             Some(Due::Scan)
@@ -109,6 +125,10 @@ impl Schedule {
 
     fn reload_settled_at(&self) -> Option<Instant> {
         self.settled.map(|since| since.max(self.free_at))
+    }
+
+    fn ejections_at(&self) -> Option<Instant> {
+        self.ejections.map(|first| first + EJECTIONS_WAIT)
     }
 
     fn reload_at(&self) -> Option<Instant> {
@@ -178,6 +198,22 @@ mod tests {
             schedule.due(start + Duration::from_millis(ms)) == Some(Due::Reload)
         });
         assert_eq!(reloaded, Some(500));
+    }
+
+    #[test]
+    fn ejections_together_are_one_change() {
+        let start = Instant::now();
+        let mut schedule = Schedule::new(start);
+        let at = |ms| start + Duration::from_millis(ms);
+        for ms in [0, 40, 80] {
+            schedule.ejections_changed(at(ms));
+            assert_eq!(schedule.due(at(ms)), None);
+        }
+        assert_eq!(schedule.deadline(), at(100));
+        assert_eq!(schedule.due(at(100)), Some(Due::Ejections));
+        assert_eq!(schedule.due(at(100)), None);
+        schedule.ejections_changed(at(101));
+        assert_eq!(schedule.deadline(), at(201));
     }
 
     #[test]

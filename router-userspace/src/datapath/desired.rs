@@ -19,6 +19,7 @@ use router_rules::{
     Snapshot,
     id::ServiceName,
     labels::Labels,
+    outlier::Ejected,
     policy::{LoadBalancing, PolicyId},
     snapshot::Port,
     source::ClassId,
@@ -212,9 +213,22 @@ impl Route {
     }
 }
 
-/// What the maps should hold for `snapshot`, where `sources` says which cgroup belongs to which class.
-pub fn desired(snapshot: &Snapshot, sources: &BTreeMap<u64, ClassId>, on_proxy_down: OnProxyDown) -> Desired {
+/// What the maps should hold for `snapshot`, where `sources` says which cgroup belongs to which class, and connections
+/// are to keep away from the endpoints that are `ejected`.
+pub fn desired(
+    snapshot: &Snapshot,
+    sources: &BTreeMap<u64, ClassId>,
+    on_proxy_down: OnProxyDown,
+    ejected: &Ejected,
+) -> Desired {
     let (limits, limit_of) = limits(snapshot);
+    let in_force = ejected.in_force(snapshot);
+    let inputs = routing::Inputs {
+        snapshot,
+        limit_of: &limit_of,
+        in_force: &in_force,
+        on_proxy_down,
+    };
     let mut services = BTreeMap::new();
     for port in snapshot.ports() {
         // Of two ports with one name the snapshot knows the first only.
@@ -224,7 +238,7 @@ pub fn desired(snapshot: &Snapshot, sources: &BTreeMap<u64, ClassId>, on_proxy_d
         }
         let service = Service {
             frontends: frontends(snapshot, port),
-            ..routing::service(snapshot, port, &limit_of, on_proxy_down)
+            ..routing::service(inputs, port)
         };
         insert_named(&mut services, &service.label(), Arc::new(service));
     }

@@ -13,7 +13,8 @@ use router_rules::{
     id::{Origin, ServiceName},
     labels::Labels,
     model::{Endpoint, Match, Model, Port, Protocol, Rule, Service},
-    policy::{LoadBalancing, Policy},
+    outlier::Ejected,
+    policy::{LoadBalancing, OutlierDetection, Policy},
     source::{SourceMatch, Workload},
     text::TextMatch,
 };
@@ -91,6 +92,8 @@ pub(crate) struct PolicySpec {
     pub(crate) version: u8,
     pub(crate) load_balancing: LoadBalancing,
     pub(crate) max: Option<u32>,
+    /// Hosts that are ejected; with one, the policy ejects.
+    pub(crate) ejected: Vec<u8>,
 }
 
 /// A configuration with the callers of a node.
@@ -143,7 +146,15 @@ impl World {
         } else {
             OnProxyDown::Direct
         };
-        desired(&snapshot, &sources, on_proxy_down)
+        desired(&snapshot, &sources, on_proxy_down, &self.ejected())
+    }
+
+    fn ejected(&self) -> Ejected {
+        let of = |(&n, spec): (&usize, &PolicySpec)| {
+            let hosts = spec.ejected.iter().map(|&host| endpoint(host));
+            (origin("policy", n).object, hosts.collect())
+        };
+        Ejected(self.policies.iter().map(of).collect())
     }
 }
 
@@ -198,6 +209,7 @@ fn policy(n: usize, spec: &PolicySpec) -> Policy {
     policy.labels = version(spec.version);
     policy.load_balancing = spec.load_balancing;
     policy.max_connections = spec.max;
+    policy.outlier_detection = (!spec.ejected.is_empty()).then(OutlierDetection::default);
     policy
 }
 
@@ -244,8 +256,9 @@ prop_compose! {
             Just(LoadBalancing::LeastConn),
         ],
         max in proptest::option::of(0_u32..4),
+        ejected in proptest::collection::vec(1_u8..9, 0..4),
     ) -> PolicySpec {
-        PolicySpec { destination, version, load_balancing, max }
+        PolicySpec { destination, version, load_balancing, max, ejected }
     }
 }
 

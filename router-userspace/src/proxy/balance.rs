@@ -13,6 +13,7 @@ use std::{
 use router_rules::{policy::LoadBalancing, snapshot::Subset};
 
 use super::view::SubsetState;
+use crate::enforce::outlier::Watch;
 
 /// A request that counts as one of its endpoint's, until it is dropped.
 #[derive(Debug)]
@@ -35,40 +36,83 @@ impl Drop for InFlight {
 #[derive(Debug)]
 pub(crate) struct Choice {
     pub(crate) endpoint: SocketAddr,
+    /// Its place in the subset.
+    pub(crate) index: usize,
     pub(crate) in_flight: Option<InFlight>,
 }
 
-/// Chooses an endpoint of `subset`, if possible none of those `tried` before. `None`: it has no endpoint.
-pub(crate) fn choose(subset: &Subset, state: &SubsetState, tried: &[SocketAddr]) -> Option<Choice> {
+/// Chooses an endpoint of `subset`, none that `watch` knows to be ejected, and if possible none of those `tried` before.
+/// `None`: it has no endpoint.
+pub(crate) fn choose(
+    subset: &Subset,
+    state: &SubsetState,
+    watch: Option<&Watch>,
+    tried: &[SocketAddr],
+) -> Option<Choice> {
     let endpoints = subset.endpoints();
-    let count = endpoints.len();
-    if count == 0 {
-        return None;
-    }
+    let candidates = Candidates::of(endpoints.len(), watch)?;
     let first = match subset.load_balancing() {
-        LoadBalancing::RoundRobin => (state.cursor.fetch_add(1, Relaxed) % count as u64) as usize,
-        LoadBalancing::Random => fastrand::usize(..count),
-        LoadBalancing::LeastConn => less_loaded(&state.in_flight, count),
+        LoadBalancing::RoundRobin => {
+            candidates.nth((state.cursor.fetch_add(1, Relaxed) % candidates.left as u64) as usize)
+        }
+        LoadBalancing::Random => candidates.nth(fastrand::usize(..candidates.left)),
+        LoadBalancing::LeastConn => less_loaded(&state.in_flight, &candidates),
     };
-    let fresh = |&index: &usize| !tried.contains(&endpoints[index].address);
+    let fresh = |&index: &usize| candidates.has(index) && !tried.contains(&endpoints[index].address);
     let index = if tried.is_empty() {
         first
     } else {
-        (first..count).chain(0..first).find(fresh).unwrap_or(first)
+        let mut others = (first..endpoints.len()).chain(0..first);
+        others.find(fresh).unwrap_or(first)
     };
     Some(Choice {
         endpoint: endpoints[index].address,
+        index,
         in_flight: state.in_flight.get(index).map(InFlight::begin),
     })
 }
 
-/// The one with fewer requests of two different ones, drawn at random.
-fn less_loaded(in_flight: &[Arc<AtomicU32>], count: usize) -> usize {
-    if count == 1 {
-        return 0;
+/// Endpoints that may be chosen.
+struct Candidates<'w> {
+    /// None: nobody is ejected, or everybody, which is as good.
+    watch: Option<&'w Watch>,
+    /// How many endpoints there are, and how many of them may be chosen: at least one.
+    all: usize,
+    left: usize,
+}
+
+impl<'w> Candidates<'w> {
+    /// None: there is no endpoint at all.
+    fn of(all: usize, watch: Option<&'w Watch>) -> Option<Self> {
+        let watch = watch.filter(|watch| watch.has_ejected());
+        let left = watch.map_or(all, |w| (0..all).filter(|&index| !w.is_ejected(index)).count());
+        let (watch, left) = if left == 0 { (None, all) } else { (watch, left) };
+        (left > 0).then_some(Self { watch, all, left })
     }
-    let first = fastrand::usize(..count);
-    let second = (first + fastrand::usize(1..count)) % count;
+
+    fn has(&self, index: usize) -> bool {
+        self.watch.is_none_or(|watch| !watch.is_ejected(index))
+    }
+
+    /// Place of the `n`-th that may be chosen.
+    fn nth(&self, n: usize) -> usize {
+        match self.watch {
+            None => n,
+            // Fewer than counted: another thread has ejected one since.
+            Some(_) => (0..self.all).filter(|&index| self.has(index)).nth(n).unwrap_or(n),
+        }
+    }
+}
+
+/// The one with fewer requests of two different ones, drawn at random.
+fn less_loaded(in_flight: &[Arc<AtomicU32>], candidates: &Candidates<'_>) -> usize {
+    let left = candidates.left;
+    if left == 1 {
+        return candidates.nth(0);
+    }
+    let draw = fastrand::usize(..left);
+    let first = candidates.nth(draw);
+    let second = candidates.nth((draw + fastrand::usize(1..left)) % left);
     let load = |index: usize| {
         in_flight
             .get(index)

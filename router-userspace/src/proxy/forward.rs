@@ -14,10 +14,12 @@ use super::{
     body::{Replay, RequestBody, Transfer},
     error::{Kind, ProxyError},
     exchange::Exchange,
+    outlier::Witness,
     upstream::{Fresh, Lease, Target},
     view::SubsetState,
     worker::Worker,
 };
+use crate::enforce::outlier::Watch;
 
 /// Until when a response must be complete. It runs from the moment when the request is, so that an upload or a
 /// stream in both directions is not cut while the client still sends (Envoy does the same).
@@ -93,6 +95,8 @@ pub(crate) struct Destination<'v> {
     /// Policy whose connection limit applies.
     pub(crate) policy: Option<Arc<str>>,
     pub(crate) retries: Option<&'v Retries>,
+    /// Tells outlier detection of attempts; none: the policy in force ejects nobody.
+    pub(crate) watch: Option<&'v Watch>,
 }
 
 /// An endpoint's response, and what it holds until its body has ended.
@@ -113,10 +117,14 @@ pub(crate) async fn forward(
     outbound: Outbound,
     deadline: Deadline,
 ) -> Result<Answer, ProxyError> {
+    let mut witness = Witness::new(destination.watch);
     tokio::select! {
         biased;
-        outcome = attempts(exchange, destination, outbound) => outcome,
-        () = deadline.passed() => Err(ProxyError::new(Kind::RequestTimeout, "upstream request timeout")),
+        outcome = attempts(exchange, destination, outbound, &mut witness) => outcome,
+        () = deadline.passed() => {
+            witness.timed_out();
+            Err(ProxyError::new(Kind::RequestTimeout, "upstream request timeout"))
+        }
     }
 }
 
@@ -124,12 +132,13 @@ async fn attempts(
     exchange: &mut Exchange,
     destination: &Destination<'_>,
     mut outbound: Outbound,
+    witness: &mut Witness<'_>,
 ) -> Result<Answer, ProxyError> {
     let worker = exchange.session().worker.clone();
     let mut left = destination.retries.map_or(0, |retries| retries.attempts);
     let mut tried: Vec<SocketAddr> = Vec::new();
     loop {
-        let choice = balance::choose(destination.subset, destination.state, &tried)
+        let choice = balance::choose(destination.subset, destination.state, destination.watch, &tried)
             .ok_or_else(|| ProxyError::new(Kind::NoEndpoints, "no healthy upstream"))?;
         exchange.attempt(choice.endpoint);
         let target = Target {
@@ -140,10 +149,12 @@ async fn attempts(
         let body = outbound.body.next();
         if left == 0 {
             let request = Request::from_parts(outbound.head, body);
-            return attempt(&worker, &target, request, choice.in_flight, destination.retries).await;
+            let attempt = attempt(&worker, &target, request, choice.in_flight, destination.retries);
+            return witness.see(choice.index, attempt).await;
         }
         let request = Request::from_parts(outbound.head.clone(), body);
-        let outcome = attempt(&worker, &target, request, choice.in_flight, destination.retries).await;
+        let attempt = attempt(&worker, &target, request, choice.in_flight, destination.retries);
+        let outcome = witness.see(choice.index, attempt).await;
         if !may_help(&outcome) || !outbound.body.can_be_sent() {
             return outcome;
         }

@@ -90,7 +90,7 @@ impl Mirroring {
         };
         let subset = view.snapshot.subset(subset);
         let state = worker.views().subset(view, subset);
-        let Some(choice) = balance::choose(subset, state, &[]) else {
+        let Some(choice) = balance::choose(subset, state, state.watch(subset.policy()), &[]) else {
             WorkerStats::add(&worker.stats.mirrors_failed, 1);
             return None;
         };

@@ -123,9 +123,11 @@ async fn answer(
         .map_err(|_| ProxyError::new(Kind::NoWeight, "every weight is zero"))?;
     exchange.picked(subset);
     let retries = route.rule().and_then(|rule| rule.retries(&head.headers));
+    let state = worker.views().subset(&view, subset);
     let destination = Destination {
         subset,
-        state: worker.views().subset(&view, subset),
+        state,
+        watch: state.watch(subset.policy()),
         policy: limited_policy(&view.snapshot, subset),
         retries: retries.as_ref(),
     };

@@ -92,7 +92,7 @@ impl<'s> Passage<'s> {
             .pick(turn)
             .map_err(|_| ProxyError::new(Kind::NoWeight, "every weight is zero"))?;
         self.subset = format!("{} {}", subset.service(), subset.labels());
-        let choice = balance::choose(subset, worker.views().subset(&view, subset), &[])
+        let choice = balance::choose(subset, worker.views().subset(&view, subset), None, &[])
             .ok_or_else(|| ProxyError::new(Kind::NoEndpoints, "no healthy upstream"))?;
         self.endpoint = Some(choice.endpoint);
         let policy = limited_policy(&view.snapshot, subset);

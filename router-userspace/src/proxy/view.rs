@@ -18,11 +18,14 @@ use router_rules::{
     Snapshot,
     id::ServiceName,
     labels::Labels,
-    policy::LoadBalancing,
+    policy::{LoadBalancing, PolicyId},
     snapshot::{Route, Subset},
 };
 
-use crate::live::Live;
+use crate::{
+    enforce::outlier::{Outliers, Watch},
+    live::Live,
+};
 
 /// A counter that is taken by adding to it.
 pub(crate) type Cursor = Arc<AtomicU64>;
@@ -42,6 +45,19 @@ pub(crate) struct SubsetState {
     pub(crate) cursor: Cursor,
     /// Requests in flight, per endpoint in the subset's order; empty unless the policy asks for it.
     pub(crate) in_flight: Box<[Arc<AtomicU32>]>,
+    /// Its endpoints as each policy sees them that may be in force and ejects.
+    pub(crate) watches: Box<[(PolicyId, Watch)]>,
+}
+
+impl SubsetState {
+    /// The endpoints as `policy` sees them; none: it ejects nobody.
+    pub(crate) fn watch(&self, policy: Option<PolicyId>) -> Option<&Watch> {
+        if self.watches.is_empty() {
+            return None;
+        }
+        let mut watches = self.watches.iter();
+        watches.find_map(|(id, watch)| (Some(*id) == policy).then_some(watch))
+    }
 }
 
 /// Identity of a rule on a port, from one snapshot to the next.
@@ -82,15 +98,18 @@ pub(crate) struct Views {
     live: Arc<Live>,
     current: ArcSwap<View>,
     carried: Mutex<Carried>,
+    outliers: Arc<Outliers>,
 }
 
 impl Views {
-    pub(crate) fn new(live: Arc<Live>) -> Self {
+    pub(crate) fn new(live: Arc<Live>, outliers: Arc<Outliers>) -> Self {
         let first = View::of(live.load());
+        outliers.follow(&first.snapshot);
         Self {
             live,
             current: ArcSwap::from_pointee(first),
             carried: Mutex::default(),
+            outliers,
         }
     }
 
@@ -115,6 +134,7 @@ impl Views {
         let renewed = Arc::new(View::of(snapshot));
         if Arc::ptr_eq(&self.live.load(), &renewed.snapshot) {
             carried.forget_absent(&renewed.snapshot);
+            self.outliers.follow(&renewed.snapshot);
             self.current.store(renewed.clone());
         }
         renewed
@@ -150,9 +170,11 @@ impl Views {
             let cursor = carried.subsets.entry(key).or_default().clone();
             let counted = subset.load_balancing() == LoadBalancing::LeastConn;
             let endpoints = if counted { subset.endpoints() } else { &[] };
+            let watch = |id| Some((id, self.outliers.watch(&view.snapshot, subset, id)?));
             SubsetState {
                 cursor,
                 in_flight: endpoints.iter().map(|e| carried.in_flight(e.address)).collect(),
+                watches: subset.policy().into_iter().filter_map(watch).collect(),
             }
         })
     }

@@ -24,12 +24,16 @@ use super::{
     disclosure::Disclosure,
     drain::{self, Drain, Draining},
     limits::Limits,
-    listener,
+    listener, outlier,
     stats::{ProxyStats, WorkerStats},
     upstream::Pool,
     view::Views,
 };
-use crate::{enforce::Enforcement, live::Live, registry::Callers};
+use crate::{
+    enforce::{Enforcement, outlier::Outliers},
+    live::Live,
+    registry::Callers,
+};
 
 /// How often pools are rid of what is too old or no longer in the configuration.
 const TIDY_INTERVAL: Duration = Duration::from_secs(1);
@@ -47,6 +51,8 @@ pub struct ProxyConfig {
     pub access: Option<Arc<dyn AccessSink>>,
     /// What clients are told beside their responses.
     pub disclosure: Disclosure,
+    /// Who is ejected.
+    pub outliers: Arc<Outliers>,
 }
 
 /// What all workers share.
@@ -237,7 +243,7 @@ pub fn start(
     let (addresses, mut listeners) = listener::bind(&config.listen, threads, &config.limits)?;
     let stats = Arc::new(ProxyStats::new(threads));
     let shared = Arc::new(Shared {
-        views: Views::new(live),
+        views: Views::new(live, config.outliers.clone()),
         limited: Arc::new(Pool::new(config.limits.clone(), enforcement.clone())),
         enforcement,
         callers,
@@ -261,7 +267,15 @@ pub fn start(
             tunnels: TaskTracker::new(),
         });
         let listeners = std::mem::take(&mut listeners[index]);
-        spawn(index, worker, listeners, draining.clone(), deadlines.clone())?;
+        // The first worker sweeps for all.
+        let outliers = (index == 0).then(|| config.outliers.clone());
+        spawn(
+            index,
+            worker,
+            listeners,
+            (draining.clone(), deadlines.clone()),
+            outliers,
+        )?;
     }
     Ok(Proxy {
         addresses,
@@ -276,8 +290,8 @@ fn spawn(
     index: usize,
     worker: Arc<Worker>,
     listeners: Vec<std::net::TcpListener>,
-    draining: Draining,
-    deadlines: Deadlines,
+    (draining, deadlines): (Draining, Deadlines),
+    sweeps: Option<Arc<Outliers>>,
 ) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -288,6 +302,10 @@ fn spawn(
         let alive = draining.clone();
         runtime.block_on(async move {
             let listeners: io::Result<Vec<_>> = listeners.into_iter().map(TcpListener::from_std).collect();
+            if let Some(outliers) = sweeps {
+                // Ends with the runtime.
+                tokio::spawn(outlier::sweep(outliers));
+            }
             match listeners {
                 Ok(listeners) => worker.run(listeners, draining, deadlines).await,
                 Err(error) => tracing::error!(%error, "a worker could not take its listeners"),

@@ -17,7 +17,7 @@ use router_rules::{
     model::{Endpoint, Model, Port, Protocol, Rule, Service},
 };
 use router_userspace::{
-    enforce::{Enforcement, Origin},
+    enforce::{Enforcement, Origin, outlier::Outliers},
     live::Live,
     proxy::{self, AccessRecord, AccessSink, Disclosure, Limits, Proxy, ProxyConfig},
     registry::Callers,
@@ -239,6 +239,7 @@ pub struct Bed {
     pub kernel: Arc<Kernel>,
     pub log: Arc<Log>,
     pub live: Arc<Live>,
+    pub outliers: Arc<Outliers>,
     generation: u64,
 }
 
@@ -251,12 +252,14 @@ impl Bed {
         let kernel = Arc::new(Kernel::default());
         let log = Arc::new(Log::default());
         let live = Arc::new(Live::new(Snapshot::build(model, 1)));
+        let outliers = Arc::new(Outliers::default());
         let config = ProxyConfig {
             listen: vec!["127.0.0.1:0".parse().unwrap()],
             threads,
             limits,
             access: Some(log.clone()),
             disclosure: Disclosure::default(),
+            outliers: outliers.clone(),
         };
         let proxy = proxy::start(config, live.clone(), kernel.clone(), kernel.clone()).unwrap();
         Self {
@@ -264,6 +267,7 @@ impl Bed {
             kernel,
             log,
             live,
+            outliers,
             generation: 1,
         }
     }

@@ -13,6 +13,7 @@ use router_rules::{
 use serde::{Deserialize, Serialize};
 
 use super::{EndpointDump, LimitDump};
+use crate::admin::ejections::Ejections;
 use crate::admin::explain::words;
 
 /// The compiled configuration in force.
@@ -145,8 +146,9 @@ pub struct WorkloadDump {
 }
 
 impl SnapshotDump {
-    /// Dumps a snapshot.
-    pub fn new(snapshot: &Snapshot) -> Self {
+    /// Dumps a snapshot with who is ejected.
+    pub fn new(snapshot: &Snapshot, ejections: &Ejections) -> Self {
+        let seen = (snapshot, ejections);
         let workload = |w: &router_rules::source::Workload| WorkloadDump {
             workload: w.name.to_string(),
             labels: w.labels.to_string(),
@@ -154,11 +156,7 @@ impl SnapshotDump {
         };
         Self {
             generation: snapshot.generation(),
-            ports: snapshot
-                .ports()
-                .iter()
-                .map(|p| PortDump::new(snapshot, p))
-                .collect(),
+            ports: snapshot.ports().iter().map(|p| PortDump::new(seen, p)).collect(),
             policies: snapshot
                 .policies()
                 .iter()
@@ -169,13 +167,17 @@ impl SnapshotDump {
     }
 }
 
+/// A snapshot and who is ejected.
+type Seen<'s> = (&'s Snapshot, &'s Ejections);
+
 /// What routes a port: `proxy` or `kernel`.
 pub(crate) fn routed_by(port: &Port) -> &'static str {
     if port.needs_proxy() { "proxy" } else { "kernel" }
 }
 
 impl PortDump {
-    fn new(snapshot: &Snapshot, port: &Port) -> Self {
+    fn new(seen: Seen<'_>, port: &Port) -> Self {
+        let (snapshot, _) = seen;
         Self {
             service: port.service().to_string(),
             port: port.number(),
@@ -185,21 +187,22 @@ impl PortDump {
             rules: port
                 .rules()
                 .iter()
-                .map(|&id| RuleDump::new(snapshot, snapshot.rule(id)))
+                .map(|&id| RuleDump::new(seen, snapshot.rule(id)))
                 .collect(),
-            unrouted: SubsetDump::new(snapshot, snapshot.subset(port.unrouted())),
+            unrouted: SubsetDump::new(seen, snapshot.subset(port.unrouted())),
         }
     }
 }
 
 impl RuleDump {
-    fn new(snapshot: &Snapshot, rule: &Rule) -> Self {
+    fn new(seen: Seen<'_>, rule: &Rule) -> Self {
+        let (snapshot, _) = seen;
         let Origin { object, file, line } = rule.origin();
         // Of a request that says nothing about itself.
         let unsaid = HeaderMap::new();
         let target = |&(subset, weight): &_| TargetDump {
             weight,
-            subset: SubsetDump::new(snapshot, snapshot.subset(subset)),
+            subset: SubsetDump::new(seen, snapshot.subset(subset)),
         };
         Self {
             rule: object.to_string(),
@@ -228,12 +231,13 @@ pub(crate) fn milliseconds(duration: std::time::Duration) -> u64 {
 }
 
 impl SubsetDump {
-    fn new(snapshot: &Snapshot, subset: &Subset) -> Self {
+    fn new((snapshot, ejections): Seen<'_>, subset: &Subset) -> Self {
         let endpoint = |e: &router_rules::model::Endpoint| EndpointDump {
             address: e.address,
             workload: e.workload.as_deref().map(str::to_owned),
             active: None,
             connects: None,
+            ejected_until: ejections.until(snapshot, subset.policy(), (subset.protocol(), e)),
         };
         Self {
             service: subset.service().to_string(),

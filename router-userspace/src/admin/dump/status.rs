@@ -1,5 +1,7 @@
 //! The answers of `/status` and `/maps`. They know nothing of how they are found.
 
+use std::net::SocketAddr;
+
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -28,6 +30,9 @@ pub struct Status {
     pub services: Vec<ServiceStatus>,
     /// Policies with a connection limit.
     pub limits: Vec<LimitStatus>,
+    /// Policies that eject failing endpoints.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub outliers: Vec<OutlierStatus>,
     /// Connections by the kernel's verdict; those that never happened are left out.
     pub verdicts: Vec<VerdictCount>,
 }
@@ -117,6 +122,34 @@ pub struct LimitStatus {
     pub max_connections: u32,
     /// What the kernel counts; none when it does not know the limit.
     pub limit: Option<LimitDump>,
+}
+
+/// A policy that ejects failing endpoints.
+#[derive(Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]
+#[serde(rename_all = "camelCase")]
+pub struct OutlierStatus {
+    /// Kind and name of the policy.
+    pub policy: String,
+    /// The service it is for.
+    pub service: String,
+    /// Labels it is for.
+    pub labels: String,
+    /// Ejections so far.
+    pub ejections: u64,
+    /// Times that an endpoint failed as often and stayed because of the policy's share.
+    pub kept: u64,
+    /// Who is ejected now.
+    pub ejected: Vec<EjectedEndpoint>,
+}
+
+/// An ejected endpoint.
+#[derive(Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]
+#[serde(rename_all = "camelCase")]
+pub struct EjectedEndpoint {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// When it is to come back: RFC 3339, UTC.
+    pub until: String,
 }
 
 /// Connections with one verdict.

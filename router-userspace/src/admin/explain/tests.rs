@@ -118,7 +118,11 @@ fn ask(destination: &str, from: Option<&str>, headers: &[&str]) -> Result<Explan
         headers: headers.iter().map(|&h| h.to_owned()).collect(),
         destination: destination.to_owned(),
     };
-    explain(&snapshot(), Some(&Kernel), &question)
+    let seen = Seen {
+        observed: Some(&Kernel),
+        ejections: &Ejections::default(),
+    };
+    explain(&snapshot(), seen, &question)
 }
 
 /// A kernel that has seen some traffic to mongodb.

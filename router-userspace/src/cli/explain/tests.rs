@@ -9,6 +9,7 @@ fn endpoint(address: &str, workload: Option<&str>, active: Option<u64>) -> Endpo
         workload: workload.map(str::to_owned),
         active,
         connects: active.map(|a| a + 10),
+        ejected_until: None,
     }
 }
 

@@ -9,6 +9,7 @@ use router_rules::{
     Snapshot,
     explain::{Outcome, explain},
     matcher::Mismatch,
+    outlier::InForce,
     policy::PolicyId,
     snapshot::{Port, Route as Decision, RuleId, SubsetId},
     source::ClassId,
@@ -16,16 +17,29 @@ use router_rules::{
 
 use super::{OnProxyDown, Route, Routing, Service, Subset, SubsetName, Table, Target, balance};
 
+/// What the routing of every service is made from.
+#[derive(Clone, Copy)]
+pub(super) struct Inputs<'s> {
+    pub(super) snapshot: &'s Snapshot,
+    /// Keys of the limits of policies that have one.
+    pub(super) limit_of: &'s BTreeMap<PolicyId, u64>,
+    /// Which endpoints are left.
+    pub(super) in_force: &'s InForce<'s>,
+    pub(super) on_proxy_down: OnProxyDown,
+}
+
 /// The service of `port`, without its frontends.
-pub(super) fn service(
-    snapshot: &Snapshot,
-    port: &Port,
-    limit_of: &BTreeMap<PolicyId, u64>,
-    on_proxy_down: OnProxyDown,
-) -> Service {
+pub(super) fn service(inputs: Inputs<'_>, port: &Port) -> Service {
+    let Inputs {
+        snapshot,
+        limit_of,
+        in_force,
+        on_proxy_down,
+    } = inputs;
     let mut tables = Tables {
         snapshot,
         limit_of,
+        in_force,
         on_proxy_down,
         subsets: Vec::new(),
         subset_index: HashMap::new(),
@@ -47,6 +61,7 @@ pub(super) fn service(
 struct Tables<'s> {
     snapshot: &'s Snapshot,
     limit_of: &'s BTreeMap<PolicyId, u64>,
+    in_force: &'s InForce<'s>,
     on_proxy_down: OnProxyDown,
     subsets: Vec<Subset>,
     subset_index: HashMap<SubsetId, u32>,
@@ -133,7 +148,8 @@ impl Tables<'_> {
         if let Some(&index) = self.subset_index.get(&subset.id()) {
             return index;
         }
-        let mut endpoints: Vec<_> = subset.endpoints().iter().map(|e| e.address.into()).collect();
+        let left = self.in_force.left(subset, subset.policy());
+        let mut endpoints: Vec<_> = left.map(|e| e.address.into()).collect();
         endpoints.sort_unstable();
         endpoints.dedup();
         let wanted = Subset {

@@ -166,6 +166,7 @@ fn a_policy_limits_the_subsets_it_applies_to() {
         version: 1,
         load_balancing: LoadBalancing::LeastConn,
         max: Some(3),
+        ejected: Vec::new(),
     };
     world.policies = [(7, policy)].into();
     let desired = world.desired();
@@ -201,4 +202,33 @@ fn the_proxys_endpoints_are_counted_too() {
     world.rules = vec![rule(0, false, &[(1, 1)]), rule(1, true, &[(2, 1)])];
     assert_eq!(only(&world).subsets.len(), 1);
     assert_eq!(world.desired().endpoints.len(), 2);
+}
+
+#[test]
+fn connections_keep_away_from_ejected_endpoints_while_others_are_left() {
+    for http in [false, true] {
+        let mut world = world(http, &[(1, 1), (2, 1), (3, 2)]);
+        world.rules = vec![rule(0, false, &[(1, 50), (2, 50)])];
+        let hosts = |ejected: &[u8]| {
+            let mut world = world.clone();
+            let policy = PolicySpec {
+                destination: 0,
+                version: 0,
+                load_balancing: LoadBalancing::RoundRobin,
+                max: None,
+                ejected: ejected.to_vec(),
+            };
+            world.policies = [(0, policy)].into();
+            let host = |key: &EndpointKey| SocketAddr::from(*key).to_string();
+            let of = |subset: &Subset| subset.endpoints.iter().map(host).collect::<Vec<_>>();
+            // The proxy's connections to any of them are still counted.
+            assert_eq!(world.desired().endpoints.len(), 3);
+            only(&world).subsets.iter().map(of).collect::<Vec<_>>()
+        };
+        let [one, two, three] = ["10.0.0.1:9080", "10.0.0.2:9080", "10.0.0.3:9080"];
+        assert_eq!(hosts(&[2]), [vec![one], vec![three]]);
+        assert_eq!(hosts(&[9]), [vec![one, two], vec![three]]);
+        // A subset is never emptied: then it has all that it had.
+        assert_eq!(hosts(&[1, 2, 3]), [vec![one, two], vec![three]]);
+    }
 }

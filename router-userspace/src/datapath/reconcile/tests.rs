@@ -37,6 +37,7 @@ fn limited(max: u32) -> BTreeMap<usize, PolicySpec> {
         version: 0,
         load_balancing: LoadBalancing::RoundRobin,
         max: Some(max),
+        ejected: Vec::new(),
     };
     [(0, policy)].into()
 }
