@@ -14,9 +14,12 @@ mod wire {
     mod client;
     mod server;
 
+    mod cors;
+    mod disclosure;
     mod drain;
     mod faults;
     mod hygiene;
+    mod mirrors;
     mod outlier;
     mod overrides;
     mod pools;

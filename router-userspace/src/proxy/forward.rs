@@ -244,9 +244,18 @@ fn upstream_error(error: &hyper::Error) -> ProxyError {
         ProxyError::new(Kind::UpstreamProtocolError, "protocol error")
     } else if error.is_incomplete_message() {
         ProxyError::new(Kind::UpstreamReset, "connection termination")
+    } else if reset_reason(error) == Some(h2::Reason::REFUSED_STREAM) {
+        ProxyError::new(Kind::UpstreamReset, "remote refused stream reset")
     } else {
         ProxyError::new(Kind::UpstreamReset, "remote reset")
     }
+}
+
+/// The reason with which an endpoint reset a stream of HTTP/2.
+fn reset_reason(error: &hyper::Error) -> Option<h2::Reason> {
+    std::error::Error::source(error)?
+        .downcast_ref::<h2::Error>()?
+        .reason()
 }
 
 #[cfg(test)]

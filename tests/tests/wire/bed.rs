@@ -249,6 +249,10 @@ impl Bed {
     }
 
     pub fn with(model: Model, threads: usize, limits: Limits) -> Self {
+        Self::disclosing(model, threads, limits, Disclosure::default())
+    }
+
+    pub fn disclosing(model: Model, threads: usize, limits: Limits, disclosure: Disclosure) -> Self {
         let kernel = Arc::new(Kernel::default());
         let log = Arc::new(Log::default());
         let live = Arc::new(Live::new(Snapshot::build(model, 1)));
@@ -258,7 +262,7 @@ impl Bed {
             threads,
             limits,
             access: Some(log.clone()),
-            disclosure: Disclosure::default(),
+            disclosure,
             outliers: outliers.clone(),
         };
         let proxy = proxy::start(config, live.clone(), kernel.clone(), kernel.clone()).unwrap();

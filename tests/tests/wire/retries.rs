@@ -8,9 +8,10 @@ use std::{
 use http::{Request, Response};
 use http_body_util::BodyExt;
 use router_rules::{
-    action::Retries,
+    action::{Delay, DelayTime, Fault, Fraction, Retries},
     model::{Model, Protocol, Rule},
 };
+use router_userspace::proxy::Limits;
 use tokio::{io::AsyncWriteExt, net::TcpStream};
 
 use super::{
@@ -309,4 +310,199 @@ async fn grpc_clients_get_a_timeout_in_their_own_way() {
         (answer.header("grpc-status"), answer.header("grpc-message")),
         ("14", "upstream request timeout")
     );
+}
+
+/// An HTTP/2 endpoint that does something else with its first requests.
+async fn refusing(first: usize, refuse: fn(&mut Refusal<'_>)) -> Server {
+    Server::raw(move |stream: TcpStream, counts| async move {
+        let mut connection = h2::server::handshake(stream).await.unwrap();
+        while let Some(Ok((_, mut respond))) = connection.accept().await {
+            if counts.requests.fetch_add(1, SeqCst) < first {
+                refuse(&mut Refusal {
+                    connection: &mut connection,
+                    respond: &mut respond,
+                });
+            } else {
+                respond.send_response(Response::new(()), true).unwrap();
+            }
+        }
+    })
+    .await
+}
+
+struct Refusal<'r> {
+    connection: &'r mut h2::server::Connection<TcpStream, bytes::Bytes>,
+    respond: &'r mut h2::server::SendResponse<bytes::Bytes>,
+}
+
+#[tokio::test]
+async fn refused_streams_are_retried() {
+    let refuse: fn(&mut Refusal<'_>) = |r| r.respond.send_reset(h2::Reason::REFUSED_STREAM);
+    let server = refusing(2, refuse).await;
+    let model = service(Protocol::Http2, &[(server.address, "v1")]);
+    let bed = Bed::start(retrying(model.clone(), 2, None, 10_000));
+    let request = Request::post("/").header("host", "a").body(full(1000)).unwrap();
+    assert_eq!(fetch(bed.address(), request).await.status.as_u16(), 200);
+    assert_eq!((server.counts.requests(), server.counts.connections()), (3, 1));
+    // Nobody asked for retries: the client is told.
+    server.counts.requests.store(0, SeqCst);
+    let bed = Bed::start(model);
+    let answer = fetch(bed.address(), get("/").body(empty()).unwrap()).await;
+    assert_eq!((answer.status.as_u16(), answer.reason()), (503, "upstream-reset"));
+    assert!(
+        answer.body.ends_with("reset reason: remote refused stream reset"),
+        "{}",
+        answer.body
+    );
+}
+
+#[tokio::test]
+async fn a_stream_that_a_goodbye_overtakes_is_retried_on_another_connection() {
+    let server = refusing(1, |r| r.connection.abrupt_shutdown(h2::Reason::NO_ERROR)).await;
+    let model = service(Protocol::Http2, &[(server.address, "v1")]);
+    let bed = Bed::start(retrying(model, 1, None, 10_000));
+    let answer = fetch(bed.address(), get("/").body(empty()).unwrap()).await;
+    assert_eq!(answer.status.as_u16(), 200);
+    assert_eq!((server.counts.requests(), server.counts.connections()), (2, 2));
+}
+
+#[tokio::test]
+async fn after_a_graceful_goodbye_new_requests_need_no_retry() {
+    let server = Server::raw(|stream: TcpStream, counts| async move {
+        let mut connection = h2::server::handshake(stream).await.unwrap();
+        while let Some(Ok((_, mut respond))) = connection.accept().await {
+            counts.requests.fetch_add(1, SeqCst);
+            respond.send_response(Response::new(()), true).unwrap();
+            connection.graceful_shutdown();
+        }
+    })
+    .await;
+    let bed = Bed::start(service(Protocol::Http2, &[(server.address, "v1")]));
+    let mut client = super::client::Http1::connect(bed.address()).await;
+    for requests in 1..=5 {
+        assert_eq!(client.get("/").await.status.as_u16(), 200);
+        until("the connection's end", || server.counts.open() == 0).await;
+        assert_eq!(
+            (server.counts.requests(), server.counts.connections()),
+            (requests, requests)
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_is_gone_is_not_sent_twice() {
+    let server = Server::raw(|mut stream: TcpStream, counts| async move {
+        counts.requests.fetch_add(1, SeqCst);
+        // Everything arrives, and there is no answer.
+        let mut read = 0;
+        let mut bytes = vec![0; 64 * 1024];
+        while read < 300_000 {
+            match tokio::io::AsyncReadExt::read(&mut stream, &mut bytes).await {
+                Ok(n) if n > 0 => read += n,
+                _ => return,
+            }
+        }
+    })
+    .await;
+    let bed = Bed::start(retrying(
+        service(Protocol::Http, &[(server.address, "v1")]),
+        3,
+        None,
+        10_000,
+    ));
+    let request = Request::post("/")
+        .header("host", "a")
+        .body(full(300_000))
+        .unwrap();
+    let answer = fetch(bed.address(), request).await;
+    assert_eq!((answer.status.as_u16(), answer.reason()), (503, "upstream-reset"));
+    assert_eq!(bed.lines(1).await[0].attempts, 1);
+    assert_eq!(server.counts.requests(), 1);
+}
+
+/// A rule that holds every request up for an hour.
+fn delayed(mut model: Model) -> Model {
+    model.rules.push(Rule {
+        fault: Fault {
+            delay: Some(Delay {
+                fraction: Fraction::ALL,
+                time: DelayTime::Fixed(Duration::from_secs(3600)),
+            }),
+            abort: None,
+        },
+        ..rule("delayed")
+    });
+    model
+}
+
+#[tokio::test]
+async fn a_client_that_goes_away_ends_a_wait_between_attempts() {
+    let server = failing(503).await;
+    let limits = Limits {
+        backoff: Duration::from_secs(3600),
+        ..Limits::default()
+    };
+    let model = service(Protocol::Http, &[(server.address, "v1")]);
+    let bed = Bed::with(retrying(model, 3, None, 3_600_000), 2, limits);
+    for (count, request) in [
+        "GET / HTTP/1.1\r\nhost: a\r\n\r\n",
+        "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\n\r\nhello",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let mut stream = TcpStream::connect(bed.address()).await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        until("the first attempt", || server.counts.requests() == count + 1).await;
+        drop(stream);
+        let line = &bed.lines(count + 1).await[count];
+        assert_eq!((line.reason.as_str(), line.attempts), ("client-disconnected", 1));
+    }
+    assert_eq!(server.counts.requests(), 2);
+}
+
+#[tokio::test]
+async fn a_client_that_goes_away_ends_its_delay() {
+    let bed = Bed::start(delayed(service(Protocol::Http, &[(nobody().await, "v1")])));
+    let mut stream = TcpStream::connect(bed.address()).await.unwrap();
+    stream
+        .write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n")
+        .await
+        .unwrap();
+    until("the connection", || {
+        bed.proxy.stats().totals().downstream_active() == 1
+    })
+    .await;
+    drop(stream);
+    assert_eq!(bed.lines(1).await[0].reason, "client-disconnected");
+    let mut client = Http2::connect(bed.address()).await;
+    client.0.ready().await.unwrap();
+    let request = Request::post(format!("http://{SERVICE}/"))
+        .body(full(10))
+        .unwrap();
+    let sending = tokio::spawn(client.0.send_request(request));
+    until("the connection", || {
+        bed.proxy.stats().totals().downstream_opened == 2
+    })
+    .await;
+    sending.abort();
+    drop(client);
+    let line = &bed.lines(2).await[1];
+    assert_eq!((line.reason.as_str(), line.attempts), ("client-disconnected", 0));
+}
+
+#[tokio::test]
+async fn a_client_that_goes_away_ends_its_delay_before_its_body_is_read() {
+    let bed = Bed::start(delayed(service(Protocol::Http, &[(nobody().await, "v1")])));
+    let mut stream = TcpStream::connect(bed.address()).await.unwrap();
+    let request = "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\n\r\nhello";
+    stream.write_all(request.as_bytes()).await.unwrap();
+    until("the connection", || {
+        bed.proxy.stats().totals().downstream_active() == 1
+    })
+    .await;
+    // waits: for the delay to have begun, which shows nowhere.
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    drop(stream);
+    assert_eq!(bed.lines(1).await[0].reason, "client-disconnected");
 }

@@ -4,7 +4,8 @@ use std::{io, net::SocketAddr, sync::Arc};
 
 use router_common::reason::Reason;
 use router_rules::{
-    action::Target,
+    action::{Fraction, Mirror, Target},
+    cors::Cors,
     id::{Origin, ServiceName},
     labels::Labels,
     model::{self, Model, Protocol},
@@ -203,6 +204,96 @@ fn rules_that_do_not_match_say_why() {
     let targets = &unknown.decision.targets;
     assert_eq!(targets.iter().map(|t| t.share).collect::<Vec<_>>(), [25.0, 75.0]);
     assert_eq!(targets[1].refusal.as_deref(), Some("no-endpoints"));
+}
+
+#[test]
+fn rules_show_their_conditions() {
+    let answer = ask("http://reviews:9080/", None, &[]).unwrap();
+    assert_eq!(
+        answer.rules[0].conditions,
+        ["header foo exact \"bar\", source productpage.default.svc.cluster.local"]
+    );
+    assert!(answer.rules[1].conditions.is_empty());
+    let dump = crate::admin::dump::SnapshotDump::new(&snapshot(), &Ejections::default());
+    let dumped = dump.ports.iter().flat_map(|port| &port.rules);
+    let dumped: Vec<_> = dumped.map(|rule| rule.conditions.clone()).collect();
+    assert_eq!(dumped, [answer.rules[0].conditions.clone(), vec![], vec![]]);
+}
+
+/// Reviews for pages of one origin, copied to v2.
+fn shared() -> Snapshot {
+    let reviews = [("10.1.0.1:9080", "v1"), ("10.1.0.2:9080", "v2")];
+    Snapshot::build(
+        Model {
+            services: vec![service("reviews", "10.0.0.1", 9080, Protocol::Http, &reviews)],
+            rules: vec![model::Rule {
+                cors: Some(Cors {
+                    origins: vec![TextMatch::Exact("https://shop.example".into())],
+                    methods: Some("GET".parse().unwrap()),
+                    max_age: Some(std::time::Duration::from_secs(60)),
+                    credentials: true,
+                    ..Cors::default()
+                }),
+                mirrors: vec![Mirror {
+                    service: ServiceName::new("reviews.default.svc.cluster.local"),
+                    labels: labels("v2"),
+                    fraction: Fraction::from_percent(12.5).unwrap(),
+                }],
+                ..rule("shared", "reviews", 1, &[("v1", 100)])
+            }],
+            ..Model::default()
+        },
+        1,
+    )
+}
+
+#[test]
+fn preflights_go_nowhere_and_copies_are_shown() {
+    let decide = |method: &str, origin: &str| {
+        let question = Question {
+            method: Some(method.to_owned()),
+            headers: vec![
+                format!("origin: {origin}"),
+                "access-control-request-method: GET".into(),
+            ],
+            destination: "reviews:9080".into(),
+            from: None,
+        };
+        let seen = Seen {
+            observed: None,
+            ejections: &Ejections::default(),
+        };
+        explain(&shared(), seen, &question).unwrap().decision
+    };
+    let preflight = decide("OPTIONS", "https://shop.example");
+    assert_eq!(
+        preflight.actions,
+        [
+            "answer the preflight with 200",
+            "access-control-allow-origin: https://shop.example",
+            "access-control-allow-credentials: true",
+            "access-control-allow-methods: GET",
+            "access-control-max-age: 60",
+        ]
+    );
+    assert!(preflight.targets.is_empty() && preflight.timeout_ms.is_none());
+    let copy = "copy 12.5 % of requests to reviews.default.svc.cluster.local:9080 version=v2";
+    let actual = decide("GET", "https://shop.example");
+    assert_eq!(
+        actual.actions,
+        ["let pages of https://shop.example read the response", copy]
+    );
+    for method in ["GET", "OPTIONS"] {
+        let other = decide(method, "https://evil.example");
+        assert_eq!((other.actions, other.targets.len()), (vec![copy.to_owned()], 1));
+    }
+    let dump = crate::admin::dump::SnapshotDump::new(&shared(), &Ejections::default());
+    let actions = &dump.ports[0].rules[0].actions;
+    assert_eq!(
+        actions["cors"],
+        "origins exact \"https://shop.example\"; methods GET; for 60s; with credentials"
+    );
+    assert_eq!(actions["mirror"], copy.trim_start_matches("copy "));
 }
 
 #[test]

@@ -131,3 +131,22 @@ web.default.svc.cluster.local:80  routed by: kernel → proxy
     assert_eq!(port["rules"][0]["fate"], "added");
     assert_eq!(port["rules"][0]["targets"][0]["attributes"][0]["after"], "100 %");
 }
+
+#[test]
+fn copies_and_allowed_origins_are_part_of_what_differs() {
+    let mirror = "mirror: {name: web, labels: {v: b}}";
+    let cors = "corsPolicy: {allowOrigin: ['https://a.example'], allowCredentials: true}";
+    let before = rule("a", mirror);
+    let after = rule("a", cors);
+    let text = effect(&before, &after).render(Paint::plain());
+    assert_eq!(
+        text,
+        "\
+web.default.svc.cluster.local:80  routed by: proxy
+  ~ route-rule a
+        cors        - → origins exact \"https://a.example\"; with credentials
+        mirror      every request to web.default.svc.cluster.local:80 v=b, where there is no endpoint → -
+        every instance  100 %  ROUND_ROBIN  0 endpoints
+"
+    );
+}
