@@ -1,7 +1,6 @@
 //! Model → snapshot: orders rules, resolves targets to subsets, finds the policy of each subset.
 
 use std::{
-    cmp::Reverse,
     collections::{BTreeSet, HashMap},
     net::SocketAddr,
 };
@@ -13,8 +12,8 @@ use crate::{
     labels::Labels,
     matcher::Conditions,
     model,
-    policy::{LoadBalancing, Policy, PolicyId},
-    snapshot::{Port, PortId, Rule, RuleId, Snapshot, Subset, SubsetId},
+    policy::{Policy, PolicyId},
+    snapshot::{PolicyChoice, Port, PortId, Rule, RuleId, Snapshot, Subset, SubsetId},
     source::{SourceId, SourceMatch, Sources, WorkloadId},
     weight::SlotTable,
 };
@@ -36,11 +35,13 @@ pub(crate) fn build(model: model::Model, generation: u64) -> Snapshot {
         .iter()
         .flat_map(|rule| &rule.any_of)
         .filter_map(|m| m.source.as_ref())
+        .chain(policies.iter().map(|policy| &policy.source))
         .filter(|source| !source.is_empty())
         .collect();
     let names = workloads.iter().map(|w| w.name.clone());
     let mut builder = Builder {
         services: services.iter().map(|s| (&s.name, s)).collect(),
+        every_policy: &policies,
         policies: policies_by_destination(&policies),
         source_ids: conditions.iter().copied().zip((0..).map(SourceId)).collect(),
         subset_ids: HashMap::new(),
@@ -78,7 +79,7 @@ fn ordered_by_destination(rules: &[model::Rule]) -> HashMap<&ServiceName, Vec<&m
     by_destination
 }
 
-/// The policies of each destination, those that ask for most labels first, ties in the order of their object names.
+/// The policies of each destination in the order of choice.
 fn policies_by_destination(policies: &[Policy]) -> HashMap<&ServiceName, Vec<(&Policy, PolicyId)>> {
     let mut by_destination: HashMap<_, Vec<_>> = HashMap::new();
     for (policy, id) in policies.iter().zip((0..).map(PolicyId)) {
@@ -86,13 +87,14 @@ fn policies_by_destination(policies: &[Policy]) -> HashMap<&ServiceName, Vec<(&P
         same.push((policy, id));
     }
     for same in by_destination.values_mut() {
-        same.sort_by_key(|(policy, _)| (Reverse(policy.labels.len()), &*policy.origin.object));
+        same.sort_by_key(|(policy, _)| policy.rank());
     }
     by_destination
 }
 
 struct Builder<'m> {
     services: HashMap<&'m ServiceName, &'m model::Service>,
+    every_policy: &'m [Policy],
     policies: HashMap<&'m ServiceName, Vec<(&'m Policy, PolicyId)>>,
     source_ids: HashMap<&'m SourceMatch, SourceId>,
     /// Subsets are shared between rules: one per service port and labels.
@@ -112,8 +114,11 @@ impl<'m> Builder<'m> {
         let key = (service.name.clone(), port.number);
         self.snapshot.by_name.entry(key).or_insert(id);
         let unrouted = self.subset(Instances::of(&service.name, port), &NO_LABELS);
-        let policies = self.policies.get(&service.name);
-        let policy = policies.and_then(|policies| policy_for(policies, &NO_LABELS));
+        let choices = &self.snapshot.subset(unrouted).policies;
+        let mut of_unrouted = choices
+            .iter()
+            .map(|choice| &self.every_policy[choice.policy.0 as usize]);
+        let policy_looks_at_requests = of_unrouted.any(Policy::looks_at_requests);
         let first = self.snapshot.rules.len();
         for rule in rules {
             let compiled = self.rule(rule, port);
@@ -129,7 +134,7 @@ impl<'m> Builder<'m> {
             rules: rules.iter().map(Rule::id).collect(),
             index: RuleIndex::new(rules),
             unrouted: (unrouted, EVERY_INSTANCE_WEIGHT),
-            policy_looks_at_requests: policy.is_some_and(|(policy, _)| policy.looks_at_requests()),
+            policy_looks_at_requests,
         });
     }
 
@@ -211,10 +216,8 @@ impl<'m> Builder<'m> {
         let subsets = &mut self.snapshot.subsets;
         *self.subset_ids.entry((service, port, labels)).or_insert_with(|| {
             let id = SubsetId(subsets.len() as u32);
-            let policy = self
-                .policies
-                .get(service)
-                .and_then(|policies| policy_for(policies, labels));
+            let of_service = self.policies.get(service).map_or(&[][..], Vec::as_slice);
+            let policies = policies_for(of_service, labels, &self.source_ids);
             let selected = endpoints.iter().filter(|e| labels.select(&e.labels));
             subsets.push(Subset {
                 id,
@@ -222,8 +225,7 @@ impl<'m> Builder<'m> {
                 port,
                 protocol,
                 labels: labels.clone(),
-                policy: policy.map(|(_, id)| id),
-                load_balancing: policy.map_or(LoadBalancing::default(), |(p, _)| p.load_balancing),
+                policies,
                 endpoints: selected.cloned().collect(),
             });
             id
@@ -263,11 +265,24 @@ fn corresponding_port<'m>(service: &'m model::Service, port: &model::Port) -> Op
     by_number.or_else(by_name).or_else(only)
 }
 
-/// The policy of a subset: the first, in their order, whose labels the subset was asked for with. A policy without
-/// labels is for every subset that has none of its own.
-fn policy_for<'m>(policies: &[(&'m Policy, PolicyId)], labels: &Labels) -> Option<(&'m Policy, PolicyId)> {
-    policies
-        .iter()
-        .find(|(policy, _)| policy.labels.select(labels))
-        .copied()
+/// The policies of a subset in the order of choice, up to the first that is for every caller: those whose labels the
+/// subset was asked for with. A policy without labels is for every subset that has none of its own.
+fn policies_for(
+    policies: &[(&Policy, PolicyId)],
+    labels: &Labels,
+    source_ids: &HashMap<&SourceMatch, SourceId>,
+) -> Box<[PolicyChoice]> {
+    let mut choices = Vec::new();
+    for &(policy, id) in policies.iter().filter(|(p, _)| p.labels.select(labels)) {
+        let source = source_ids.get(&policy.source).copied();
+        choices.push(PolicyChoice {
+            source,
+            policy: id,
+            load_balancing: policy.load_balancing,
+        });
+        if source.is_none() {
+            break;
+        }
+    }
+    choices.into()
 }

@@ -21,7 +21,7 @@ use crate::{
     overrides::Overrides,
     policy::{LoadBalancing, Policy, PolicyId},
     rewrite::{Redirect, Rewrite},
-    source::{ClassId, Sources, Workload, WorkloadId},
+    source::{ClassId, SourceId, Sources, Workload, WorkloadId},
     text::TextMatch,
     weight::SlotTable,
 };
@@ -65,7 +65,7 @@ pub struct Port {
     pub(crate) index: RuleIndex,
     /// As a rule's only target would be.
     pub(crate) unrouted: (SubsetId, u32),
-    /// The policy of every instance looks at requests.
+    /// A policy of every instance looks at requests.
     pub(crate) policy_looks_at_requests: bool,
 }
 
@@ -200,9 +200,18 @@ pub struct Subset {
     pub(crate) port: u16,
     pub(crate) protocol: Protocol,
     pub(crate) labels: Labels,
-    pub(crate) policy: Option<PolicyId>,
-    pub(crate) load_balancing: LoadBalancing,
+    /// Policies in the order of choice; only the last may be for every caller.
+    pub(crate) policies: Box<[PolicyChoice]>,
     pub(crate) endpoints: Vec<Endpoint>,
+}
+
+/// A policy that is in force for the callers that it is for, unless one before it is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct PolicyChoice {
+    /// The condition on the caller; none: every caller.
+    pub(crate) source: Option<SourceId>,
+    pub(crate) policy: PolicyId,
+    pub(crate) load_balancing: LoadBalancing,
 }
 
 impl Subset {
@@ -226,17 +235,44 @@ impl Subset {
     pub const fn labels(&self) -> &Labels {
         &self.labels
     }
-    /// The policy in force.
-    pub const fn policy(&self) -> Option<PolicyId> {
-        self.policy
+    /// The policy in force for callers that no policy with a source is for.
+    pub fn policy(&self) -> Option<PolicyId> {
+        self.for_every_caller().map(|choice| choice.policy)
     }
-    /// Load balancing in force.
-    pub const fn load_balancing(&self) -> LoadBalancing {
-        self.load_balancing
+    /// Load balancing in force for those callers.
+    pub fn load_balancing(&self) -> LoadBalancing {
+        self.for_every_caller()
+            .map_or(LoadBalancing::default(), |choice| choice.load_balancing)
+    }
+    /// Every policy that may be in force, by the caller, in the order of choice.
+    pub fn policies(&self) -> impl Iterator<Item = PolicyId> {
+        self.policies.iter().map(|choice| choice.policy)
+    }
+    /// True when a policy is for some callers only.
+    pub fn tells_callers_apart(&self) -> bool {
+        self.policies.iter().any(|choice| choice.source.is_some())
+    }
+    /// True when the load balancing of a policy counts what is under way.
+    pub fn counts_load(&self) -> bool {
+        self.policies
+            .iter()
+            .any(|choice| choice.load_balancing == LoadBalancing::LeastConn)
     }
     /// The instances.
     pub fn endpoints(&self) -> &[Endpoint] {
         &self.endpoints
+    }
+
+    fn for_every_caller(&self) -> Option<&PolicyChoice> {
+        self.policies.last().filter(|choice| choice.source.is_none())
+    }
+
+    fn policy_choice(&self, sources: &Sources, caller: ClassId) -> Option<&PolicyChoice> {
+        self.policies.iter().find(|choice| {
+            choice
+                .source
+                .is_none_or(|source| sources.satisfies(caller, source))
+        })
     }
 }
 
@@ -245,6 +281,7 @@ impl Subset {
 pub struct Route<'s> {
     snapshot: &'s Snapshot,
     port: &'s Port,
+    caller: ClassId,
     rule: Option<&'s Rule>,
     /// The path condition that held, when the rule rewrites paths.
     matched_path: Option<&'s TextMatch>,
@@ -263,6 +300,16 @@ impl<'s> Route<'s> {
     /// The port it was asked for.
     pub const fn port(&self) -> &'s Port {
         self.port
+    }
+    /// The policy in force for the caller at a subset.
+    pub fn policy(&self, subset: &Subset) -> Option<PolicyId> {
+        let choice = subset.policy_choice(&self.snapshot.sources, self.caller);
+        choice.map(|choice| choice.policy)
+    }
+    /// Load balancing in force for the caller at a subset.
+    pub fn load_balancing(&self, subset: &Subset) -> LoadBalancing {
+        let choice = subset.policy_choice(&self.snapshot.sources, self.caller);
+        choice.map_or(LoadBalancing::default(), |choice| choice.load_balancing)
     }
     /// Limit of a whole request with these header fields.
     pub fn timeout(&self, headers: &HeaderMap) -> Duration {
@@ -375,6 +422,7 @@ impl Snapshot {
         let mut alternatives = rewriting.iter().flat_map(|rule| &rule.any_of);
         let held = alternatives.find(|alternative| alternative.hold(&self.sources, caller, request));
         Route {
+            caller,
             matched_path: held.and_then(|alternative| alternative.path.as_ref()),
             ..route
         }
@@ -383,7 +431,10 @@ impl Snapshot {
     /// Decides a connection, of which only the caller is known. Rules with HTTP conditions never match.
     pub fn route_tcp<'s>(&'s self, port: &'s Port, caller: ClassId) -> Route<'s> {
         let holds = |entry| self.conditions(port, entry).hold_for_tcp(&self.sources, caller);
-        self.route(port, port.index.first_for_tcp(holds))
+        Route {
+            caller,
+            ..self.route(port, port.index.first_for_tcp(holds))
+        }
     }
 
     /// Where connections to `port` go when nobody looks at requests or callers: the first rule without any
@@ -401,6 +452,7 @@ impl Snapshot {
         Route {
             snapshot: self,
             port,
+            caller: ClassId::UNKNOWN,
             rule: position.map(|position| self.rule(port.rules[position])),
             matched_path: None,
         }

@@ -9,7 +9,7 @@ use std::{
 use crate::{id::ServiceName, labels::Labels};
 
 /// Condition on the caller.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct SourceMatch {
     /// The caller must be an instance of this service.
     pub service: Option<ServiceName>,

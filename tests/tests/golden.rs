@@ -215,6 +215,9 @@ fn model(model: &Model, case: &Path) -> String {
     for policy in &model.policies {
         let _ = writeln!(text, "policy {}", policy.origin);
         let _ = writeln!(text, "  destination {} {}", policy.destination, policy.labels);
+        if !policy.source.is_empty() {
+            let _ = writeln!(text, "  for calls from {}", policy.source);
+        }
         let _ = writeln!(text, "  balance {}", policy.load_balancing.name());
         if let Some(max) = policy.max_connections {
             let _ = writeln!(text, "  at most {max} connections");
@@ -228,6 +231,9 @@ fn model(model: &Model, case: &Path) -> String {
                 outlier.base_ejection,
                 outlier.interval
             );
+        }
+        if !policy.http.is_empty() {
+            let _ = writeln!(text, "  {:?}", policy.http);
         }
     }
     text

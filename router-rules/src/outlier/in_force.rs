@@ -51,12 +51,14 @@ impl Ejected {
         }
         let watched = snapshot.subsets().iter().filter(|s| s.protocol().is_http());
         for subset in watched {
-            let Some(of) = subset.policy().and_then(|id| by_policy.get_mut(&id)) else {
-                continue;
-            };
-            let ejected = subset.endpoints().iter();
-            let ejected = ejected.filter(|e| of.addresses.contains(&e.address));
-            of.instances.extend(ejected.map(instance));
+            for id in subset.policies() {
+                let Some(of) = by_policy.get_mut(&id) else {
+                    continue;
+                };
+                let ejected = subset.endpoints().iter();
+                let ejected = ejected.filter(|e| of.addresses.contains(&e.address));
+                of.instances.extend(ejected.map(instance));
+            }
         }
         InForce { by_policy }
     }

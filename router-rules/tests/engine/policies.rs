@@ -4,7 +4,8 @@ use router_rules::{
     Snapshot,
     id::ServiceName,
     model::{Match, Model, Protocol},
-    policy::{LoadBalancing, Policy},
+    policy::{HttpLimits, LoadBalancing, Policy},
+    source::{ClassId, SourceMatch, Workload},
 };
 
 use crate::world::{labels, origin, rule, service};
@@ -76,4 +77,118 @@ fn policies_of_other_services_do_not_count() {
         ..policy("other", "")
     };
     assert_eq!(in_force(vec![other]), ["-", "-"]);
+}
+
+fn from(service: Option<&str>, tags: &str) -> SourceMatch {
+    SourceMatch {
+        service: service.map(ServiceName::new),
+        labels: labels(tags),
+    }
+}
+
+fn workload(name: &str, service: &str, tags: &str) -> Workload {
+    Workload {
+        name: name.into(),
+        labels: labels(tags),
+        services: [ServiceName::new(service)].into(),
+    }
+}
+
+/// The policy in force for each of three callers and for an unknown one, of connections that no rule matches.
+fn by_caller(policies: Vec<Policy>) -> [String; 4] {
+    let model = Model {
+        services: vec![service(REVIEWS, &[(80, Protocol::Http)])],
+        workloads: vec![
+            workload("shop/a1", "shop.a", "version=v1"),
+            workload("shop/a2", "shop.a", "version=v2"),
+            workload("shop/b", "shop.b", "version=v2"),
+        ],
+        policies,
+        ..Model::default()
+    };
+    let snapshot = Snapshot::build(model, 1);
+    let port = &snapshot.ports()[0];
+    let every = snapshot.subset(port.unrouted());
+    [Some("shop/a1"), Some("shop/a2"), Some("shop/b"), None].map(|name| {
+        let caller = name.and_then(|name| snapshot.workload(name));
+        let class = snapshot.class_of(caller);
+        assert_eq!(class == ClassId::UNKNOWN, name.is_none());
+        let route = snapshot.route_tcp(port, class);
+        let policy = route.policy(every).map(|id| snapshot.policy(id));
+        let load_balancing = policy.map_or(LoadBalancing::default(), |p| p.load_balancing);
+        assert_eq!(
+            route.load_balancing(every),
+            load_balancing,
+            "that of the policy is in force"
+        );
+        policy.map_or("-".to_owned(), |p| p.origin.object.to_string())
+    })
+}
+
+fn sourced(object: &str, source: SourceMatch) -> Policy {
+    Policy {
+        source,
+        ..policy(object, "")
+    }
+}
+
+#[test]
+fn a_policy_with_a_source_is_for_its_callers_only() {
+    let policies = vec![sourced("a", from(Some("shop.a"), ""))];
+    assert_eq!(by_caller(policies), ["a", "a", "-", "-"]);
+    let policies = vec![sourced("v2", from(None, "version=v2")), policy("all", "")];
+    assert_eq!(by_caller(policies), ["all", "v2", "v2", "all"]);
+}
+
+#[test]
+fn the_more_particular_source_wins_whatever_the_names() {
+    let policies = vec![
+        policy("0-all", ""),
+        sourced("1-a", from(Some("shop.a"), "")),
+        sourced("2-a-v2", from(Some("shop.a"), "version=v2")),
+    ];
+    assert_eq!(by_caller(policies), ["1-a", "2-a-v2", "0-all", "0-all"]);
+}
+
+#[test]
+fn sources_of_equal_rank_are_chosen_by_name() {
+    let policies = vec![
+        sourced("y", from(Some("shop.a"), "")),
+        sourced("x", from(None, "version=v2")),
+    ];
+    assert_eq!(by_caller(policies), ["y", "x", "x", "-"]);
+}
+
+#[test]
+fn labels_of_instances_rank_before_sources() {
+    let with_labels = policy("v1", "version=v1");
+    let with_source = sourced("everyone-from-a", from(Some("shop.a"), ""));
+    assert!(with_labels.rank() < with_source.rank());
+}
+
+#[test]
+fn limits_on_requests_send_a_service_without_rules_to_the_proxy() {
+    let needs_proxy = |policies| {
+        let model = Model {
+            services: vec![service(REVIEWS, &[(80, Protocol::Http)])],
+            policies,
+            ..Model::default()
+        };
+        Snapshot::build(model, 1).ports()[0].needs_proxy()
+    };
+    let limits = HttpLimits {
+        max_requests: Some(1),
+        ..HttpLimits::default()
+    };
+    let limited = |policy: Policy| Policy {
+        http: limits,
+        ..policy
+    };
+    assert!(!needs_proxy(vec![policy("lb", "")]));
+    assert!(needs_proxy(vec![limited(policy("all", ""))]));
+    assert!(needs_proxy(vec![limited(sourced("a", from(Some("shop.a"), "")))]));
+    assert!(
+        !needs_proxy(vec![limited(policy("v1", "version=v1"))]),
+        "no rule routes to v1"
+    );
 }

@@ -3,10 +3,12 @@
 //! Nothing but these types, the configuration's documents and findings is ever serialised. They know no behaviour.
 
 mod explanation;
+mod requests;
 pub(super) mod snapshot;
 mod status;
 
 pub use explanation::{Asked, Decision, Explanation, KernelSide, KernelSubset, Outcome, Step, TargetOutcome};
+pub use requests::RequestLimitsDump;
 pub use snapshot::{PolicyDump, PortDump, RuleDump, SnapshotDump, SubsetDump, TargetDump, WorkloadDump};
 pub use status::{
     ConfigStatus, EjectedEndpoint, HookStatus, LimitStatus, MapDump, OutlierStatus, Problem, ServiceStatus,

@@ -277,7 +277,7 @@ fn decision(
             .unwrap_or_default(),
         targets: targets
             .filter(|_| forwarded)
-            .map(|(i, (subset, weight))| target(snapshot, seen, subset, (weight, share(i))))
+            .map(|(i, (subset, weight))| target(snapshot, seen, (route, subset), (weight, share(i))))
             .collect(),
     }
 }
@@ -285,10 +285,10 @@ fn decision(
 fn target(
     snapshot: &Snapshot,
     Seen { observed, ejections }: Seen<'_>,
-    subset: &Subset,
+    (route, subset): (&Route<'_>, &Subset),
     (weight, share): (u32, f64),
 ) -> TargetOutcome {
-    let policy = subset.policy().map(|id| snapshot.policy(id));
+    let policy = route.policy(subset).map(|id| snapshot.policy(id));
     let endpoint = |e: &router_rules::model::Endpoint| {
         let in_use = observed.and_then(|o| o.endpoint(e.address));
         EndpointDump {
@@ -296,7 +296,7 @@ fn target(
             workload: e.workload.as_deref().map(str::to_owned),
             active: in_use.map(|u| u.active),
             connects: in_use.map(|u| u.connects),
-            ejected_until: ejections.until(snapshot, subset.policy(), (subset.protocol(), e)),
+            ejected_until: ejections.until(snapshot, route.policy(subset), (subset.protocol(), e)),
         }
     };
     let no_endpoints = router_common::reason::Reason::NoEndpoints.name();
@@ -306,7 +306,7 @@ fn target(
         labels: subset.labels().to_string(),
         weight,
         share,
-        load_balancing: subset.load_balancing().name().to_owned(),
+        load_balancing: route.load_balancing(subset).name().to_owned(),
         policy: policy.map(|p| {
             let limit = p.max_connections.and_then(|_| observed?.limit(&p.origin.object));
             PolicyDump::new(p, limit.map(Into::into))

@@ -1,6 +1,7 @@
 //! 0.1 destination policies → policies of the model. The list layout becomes one policy per entry. It does not know
 //! which services exist.
 
+mod limits;
 mod outlier;
 
 use std::sync::Arc;
@@ -9,7 +10,10 @@ use router_rules::{
     id::{Origin, ServiceName},
     labels::Labels,
     policy::{LoadBalancing, Policy},
+    source::SourceMatch,
 };
+
+use limits::NO_CONNECTION;
 
 use super::{
     Placed, origin,
@@ -46,6 +50,7 @@ struct Entry<'e> {
     labels: Labels,
     load_balancing: Option<&'e dsl::LoadBalancing>,
     circuit_breaker: Option<&'e dsl::CircuitBreaker>,
+    custom: Option<dsl::Opaque>,
 }
 
 impl Compiler<'_> {
@@ -68,8 +73,11 @@ impl Compiler<'_> {
             let message = "labels are given in two spellings";
             self.report(&codes::CONFLICTING_FIELDS, "tags", message, hint);
         }
-        let is_flat =
-            policy.tags.is_some() || policy.load_balancing.is_some() || policy.circuit_breaker.is_some();
+        let source = self.policy_source(policy.source.as_ref());
+        let is_flat = policy.tags.is_some()
+            || policy.load_balancing.is_some()
+            || policy.circuit_breaker.is_some()
+            || policy.custom.is_some();
         if policy.policy.is_some() && (is_flat || of_destination.is_some()) {
             let hint = "move everything into the entries of `policy`";
             let message = "the flat layout and the list are mixed";
@@ -86,6 +94,7 @@ impl Compiler<'_> {
                 labels: rules::labels(policy.tags.as_ref().or(of_destination)),
                 load_balancing: policy.load_balancing.as_ref(),
                 circuit_breaker: policy.circuit_breaker.as_ref(),
+                custom: policy.custom,
             }],
         };
         let mut compiled: Vec<Policy> = Vec::with_capacity(entries.len());
@@ -102,9 +111,23 @@ impl Compiler<'_> {
                 continue;
             }
             let policy = self.policy(&entry, destination.as_ref(), entry_origin(origin, &entry));
-            compiled.extend(policy);
+            compiled.extend(policy.map(|policy| Policy {
+                source: source.clone(),
+                ..policy
+            }));
         }
         compiled
+    }
+
+    /// The callers that a policy is for.
+    fn policy_source(&mut self, reference: Option<&dsl::ServiceReference>) -> SourceMatch {
+        let labels = rules::labels(rules::labels_of(reference));
+        // Labels alone name no service, and need none.
+        let named = reference.filter(|r| labels.is_empty() || names_service(r));
+        SourceMatch {
+            service: named.and_then(|reference| self.service("source", reference)),
+            labels,
+        }
     }
 
     fn policy(
@@ -113,35 +136,49 @@ impl Compiler<'_> {
         destination: Option<&ServiceName>,
         origin: Origin,
     ) -> Option<Policy> {
+        self.custom(entry.prefix.trim_end_matches('.'), entry.custom);
         let load_balancing = match entry.load_balancing {
-            Some(written) => self.load_balancing(&format!("{}loadBalancing", entry.prefix), &written.0),
+            Some(written) => self.load_balancing(&format!("{}loadBalancing", entry.prefix), written),
             None => Some(LoadBalancing::default()),
         };
-        let simple = entry.circuit_breaker.map(|breaker| breaker.simple_cb.as_ref());
-        if matches!(simple, Some(None)) {
-            let field = format!("{}circuitBreaker", entry.prefix);
-            self.report(
-                &codes::MISSING_FIELD,
-                &field,
-                "`simpleCb` is missing",
-                "add `simpleCb`",
-            );
-        }
-        let simple = simple.flatten();
+        let simple = self.simple_cb(entry);
         let outlier_detection = simple.and_then(|simple| self.outlier_detection(&entry.prefix, simple));
         let max_connections = simple.and_then(|simple| simple.max_connections);
-        let max_connections = max_connections.and_then(|n| self.limit(entry, n));
+        let max_connections =
+            max_connections.and_then(|n| self.limit(entry, "maxConnections", (n, NO_CONNECTION)));
+        let http = simple
+            .map(|simple| self.http_limits(entry, simple))
+            .unwrap_or_default();
         Some(Policy {
             origin,
             destination: destination?.clone(),
             labels: entry.labels.clone(),
+            source: SourceMatch::default(),
             load_balancing: load_balancing?,
             max_connections,
             outlier_detection,
+            http,
         })
     }
 
-    fn load_balancing(&mut self, field: &str, written: &str) -> Option<LoadBalancing> {
+    fn simple_cb<'e>(&mut self, entry: &Entry<'e>) -> Option<&'e dsl::SimpleCircuitBreaker> {
+        let breaker = entry.circuit_breaker?;
+        let field = format!("{}circuitBreaker", entry.prefix);
+        self.custom(&field, breaker.custom);
+        if breaker.simple_cb.is_none() && breaker.custom.is_none() {
+            self.missing(&field, "simpleCb");
+        }
+        breaker.simple_cb.as_ref()
+    }
+
+    fn load_balancing(&mut self, field: &str, written: &dsl::LoadBalancing) -> Option<LoadBalancing> {
+        self.custom(field, written.custom);
+        let Some(written) = written.name.as_deref() else {
+            if written.custom.is_none() {
+                self.missing(field, "name");
+            }
+            return Some(LoadBalancing::default());
+        };
         // Numbers are those of the proto's enum.
         let known = match written {
             "ROUND_ROBIN" | "0" => Some(LoadBalancing::RoundRobin),
@@ -156,22 +193,6 @@ impl Compiler<'_> {
         }
         known
     }
-
-    fn limit(&mut self, entry: &Entry<'_>, written: i64) -> Option<u32> {
-        let field = format!("{}circuitBreaker.simpleCb.maxConnections", entry.prefix);
-        if written == 0 {
-            let hint = "leave it out for no limit; send the traffic elsewhere, or abort it, for none";
-            let message = "a limit of 0 could mean none or no limit";
-            self.report(&codes::LIMIT_OF_ZERO, &field, message, hint);
-            return None;
-        }
-        let limit = u32::try_from(written).ok();
-        if limit.is_none() {
-            let message = format!("{written} is not between 1 and {}", u32::MAX);
-            self.report(&codes::INVALID_VALUE, &field, message, "");
-        }
-        limit
-    }
 }
 
 fn listed(index: usize, entry: &dsl::VersionPolicy) -> Entry<'_> {
@@ -180,6 +201,15 @@ fn listed(index: usize, entry: &dsl::VersionPolicy) -> Entry<'_> {
         labels: rules::labels(entry.tags.as_ref()),
         load_balancing: entry.load_balancing.as_ref(),
         circuit_breaker: entry.circuit_breaker.as_ref(),
+        custom: entry.custom,
+    }
+}
+
+/// True when a reference says more than labels.
+fn names_service(reference: &dsl::ServiceReference) -> bool {
+    match reference {
+        dsl::ServiceReference::Name(_) => true,
+        dsl::ServiceReference::Structured(service) => service.name.is_some() || service.service.is_some(),
     }
 }
 

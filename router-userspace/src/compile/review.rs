@@ -52,8 +52,30 @@ pub(super) fn review(
         review.rule(rule);
     }
     for policy in policies {
-        review.exists(policy, "destination", &policy.item.destination);
+        review.policy(policy);
     }
+}
+
+/// Where an object writes its condition on the caller.
+#[derive(Clone, Copy)]
+struct SourceFields {
+    service: &'static str,
+    labels: &'static str,
+}
+
+impl SourceFields {
+    const OF_RULE: Self = Self {
+        service: "match.source",
+        labels: "match.sourceTags",
+    };
+    const OF_POLICY: Self = Self {
+        service: "source",
+        labels: "source.labels",
+    };
+}
+
+fn has_only_tcp(service: &Service) -> bool {
+    !service.ports.is_empty() && !service.ports.iter().any(|port| port.protocol.is_http())
 }
 
 struct Review<'r> {
@@ -69,7 +91,7 @@ impl<'r> Review<'r> {
             return;
         };
         for source in rule.item.any_of.iter().filter_map(|m| m.source.as_ref()) {
-            self.source(rule, source);
+            self.source(rule, source, SourceFields::OF_RULE);
         }
         for (index, target) in rule.item.targets.iter().enumerate() {
             let field = format!("route[{index}]");
@@ -94,6 +116,25 @@ impl<'r> Review<'r> {
         self.weights(rule);
         self.authority_ports(rule, destination);
         self.needs_http(rule, destination);
+    }
+
+    fn policy(&mut self, policy: &Placed<'_, Policy>) {
+        self.source(policy, &policy.item.source, SourceFields::OF_POLICY);
+        let Some(destination) = self.exists(policy, "destination", &policy.item.destination) else {
+            return;
+        };
+        if policy.item.looks_at_requests() && has_only_tcp(destination) {
+            let message = format!(
+                "{} has only TCP ports, so limits on requests have no effect",
+                destination.name
+            );
+            let hint = "name the port http-…, http2-… or grpc-…, or set its appProtocol";
+            let finding =
+                policy
+                    .position
+                    .finding(&codes::HTTP_MATCH_ON_TCP_PORT, "circuitBreaker", message, hint);
+            self.findings.push(finding);
+        }
     }
 
     fn exists<T>(&mut self, placed: &Placed<'_, T>, field: &str, name: &ServiceName) -> Option<&'r Service> {
@@ -131,20 +172,20 @@ impl<'r> Review<'r> {
         }
     }
 
-    fn source(&mut self, rule: &Placed<'_, Rule>, source: &SourceMatch) {
+    fn source<T>(&mut self, placed: &Placed<'_, T>, source: &SourceMatch, fields: SourceFields) {
         if let Some(service) = &source.service
-            && self.exists(rule, "match.source", service).is_none()
+            && self.exists(placed, fields.service, service).is_none()
         {
             return;
         }
-        if !self.callers.any(source) {
+        if !source.is_empty() && !self.callers.any(source) {
             let field = if source.labels.is_empty() {
-                "match.source"
+                fields.service
             } else {
-                "match.sourceTags"
+                fields.labels
             };
             let message = format!("the caller would have to be {source}, which no workload is now");
-            let finding = rule
+            let finding = placed
                 .position
                 .finding(&codes::NO_MATCHING_SOURCE, field, message, "");
             self.findings.push(finding);
@@ -229,7 +270,7 @@ impl<'r> Review<'r> {
     }
 
     fn needs_http(&mut self, rule: &Placed<'_, Rule>, destination: &Service) {
-        if destination.ports.is_empty() || destination.ports.iter().any(|port| port.protocol.is_http()) {
+        if !has_only_tcp(destination) {
             return;
         }
         let item = &rule.item;
@@ -280,7 +321,7 @@ fn never_applied(rules: &[Placed<'_, Rule>], policies: &[Placed<'_, Policy>], fi
     for mirror in rules.iter().flat_map(|r| &r.item.mirrors) {
         routed.entry(&mirror.service).or_default().insert(&mirror.labels);
     }
-    let mut first: HashMap<(&ServiceName, &Labels), &Placed<'_, Policy>> = HashMap::new();
+    let mut first: HashMap<(&ServiceName, &Labels, &SourceMatch), &Placed<'_, Policy>> = HashMap::new();
     for policy in policies {
         let item = &policy.item;
         let targets = routed.get(&item.destination).into_iter().flatten();
@@ -297,9 +338,10 @@ fn never_applied(rules: &[Placed<'_, Rule>], policies: &[Placed<'_, Policy>], fi
                     .finding(&codes::POLICY_NEVER_APPLIES, "tags", message, hint),
             );
         }
-        if let Some(earlier) = first.get(&(&item.destination, &item.labels)) {
+        let key = (&item.destination, &item.labels, &item.source);
+        if let Some(earlier) = first.get(&key) {
             let message = format!(
-                "{} is for the same instances and is the one in force",
+                "{} is for the same instances and callers and is the one in force",
                 earlier.item.origin
             );
             findings.push(
@@ -308,7 +350,7 @@ fn never_applied(rules: &[Placed<'_, Rule>], policies: &[Placed<'_, Policy>], fi
                     .finding(&codes::POLICY_TIE, "", message, "merge the two policies"),
             );
         } else {
-            first.insert((&item.destination, &item.labels), policy);
+            first.insert(key, policy);
         }
     }
 }

@@ -16,30 +16,13 @@ pub use route_rule::{
     Abort, Address, CorsPolicy, Delay, DestinationWeight, HttpFault, HttpRetry, HttpTimeout, MatchCondition,
     RequestMatch, RouteRule, SimpleRetry, SimpleTimeout, StringMatch,
 };
-pub use scalar::{DurationText, IstioService, Labels, LoadBalancing, ServiceReference, StatusText};
+pub use scalar::{DurationText, IstioService, Labels, LoadBalancing, Opaque, ServiceReference, StatusText};
 
 /// Fields of the language that are refused by name, as paths without list positions. A field below one of these is
 /// never reached.
 pub const NOT_SUPPORTED_YET: &[(RuleKind, &str)] = {
-    use RuleKind::{DestinationPolicy as Policy, RouteRule as Rule};
-    &[
-        (Rule, "l4Fault"),
-        (Rule, "match.tcp"),
-        (Rule, "match.udp"),
-        (Rule, "httpReqTimeout.custom"),
-        (Rule, "httpReqRetries.custom"),
-        (Policy, "source"),
-        (Policy, "custom"),
-        (Policy, "policy.custom"),
-        (Policy, "loadBalancing.custom"),
-        (Policy, "policy.loadBalancing.custom"),
-        (Policy, "circuitBreaker.custom"),
-        (Policy, "policy.circuitBreaker.custom"),
-        (Policy, "circuitBreaker.simpleCb.httpMaxPendingRequests"),
-        (Policy, "circuitBreaker.simpleCb.httpMaxRequests"),
-        (Policy, "circuitBreaker.simpleCb.httpMaxRequestsPerConnection"),
-        (Policy, "circuitBreaker.simpleCb.httpMaxRetries"),
-    ]
+    use RuleKind::RouteRule as Rule;
+    &[(Rule, "l4Fault"), (Rule, "match.tcp"), (Rule, "match.udp")]
 };
 
 /// Kinds of objects of the language.

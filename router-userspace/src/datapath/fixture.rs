@@ -90,6 +90,8 @@ pub(crate) struct RuleSpec {
 pub(crate) struct PolicySpec {
     pub(crate) destination: u8,
     pub(crate) version: u8,
+    /// Label `app` of the caller; 0: any caller.
+    pub(crate) source: u8,
     pub(crate) load_balancing: LoadBalancing,
     pub(crate) max: Option<u32>,
     /// Hosts that are ejected; with one, the policy ejects.
@@ -180,15 +182,10 @@ fn service(n: u8, spec: &ServiceSpec) -> Service {
 fn rule(n: usize, spec: &RuleSpec) -> Rule {
     let mut rule = Rule::new(origin("route-rule", n), name(spec.destination));
     rule.precedence = spec.precedence;
-    let mut condition = Match::default();
-    if spec.source > 0 {
-        let app = format!("app{}", spec.source);
-        let labels = [("app", app)].into_iter().collect();
-        condition.source = Some(SourceMatch {
-            service: None,
-            labels,
-        });
-    }
+    let mut condition = Match {
+        source: (spec.source > 0).then(|| from(spec.source)),
+        ..Match::default()
+    };
     if spec.path {
         condition.path = Some(TextMatch::Exact("/x".into()));
     }
@@ -204,9 +201,19 @@ fn rule(n: usize, spec: &RuleSpec) -> Rule {
     rule
 }
 
+/// Callers with this label `app`; 0: any caller.
+fn from(app: u8) -> SourceMatch {
+    let label = (app > 0).then(|| ("app", format!("app{app}")));
+    SourceMatch {
+        service: None,
+        labels: label.into_iter().collect(),
+    }
+}
+
 fn policy(n: usize, spec: &PolicySpec) -> Policy {
     let mut policy = Policy::new(origin("policy", n), name(spec.destination));
     policy.labels = version(spec.version);
+    policy.source = from(spec.source);
     policy.load_balancing = spec.load_balancing;
     policy.max_connections = spec.max;
     policy.outlier_detection = (!spec.ejected.is_empty()).then(OutlierDetection::default);
@@ -250,6 +257,7 @@ prop_compose! {
     fn policy_spec()(
         destination in 0_u8..3,
         version in 0_u8..3,
+        source in prop_oneof![2 => Just(0_u8), 1 => 1_u8..3],
         load_balancing in prop_oneof![
             Just(LoadBalancing::RoundRobin),
             Just(LoadBalancing::Random),
@@ -258,7 +266,7 @@ prop_compose! {
         max in proptest::option::of(0_u32..4),
         ejected in proptest::collection::vec(1_u8..9, 0..4),
     ) -> PolicySpec {
-        PolicySpec { destination, version, load_balancing, max, ejected }
+        PolicySpec { destination, version, source, load_balancing, max, ejected }
     }
 }
 

@@ -234,7 +234,7 @@ impl Outliers {
 
 /// True when one of the policies looks at the subset's requests.
 fn is_watched(subset: &Subset, policies: &[PolicyId]) -> bool {
-    let in_force = || subset.policy().is_some_and(|id| policies.contains(&id));
+    let in_force = || subset.policies().any(|id| policies.contains(&id));
     subset.protocol().is_http() && !subset.endpoints().is_empty() && in_force()
 }
 

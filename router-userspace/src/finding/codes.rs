@@ -79,8 +79,10 @@ codes! {
     PRECEDENCE_TIE = Warning "precedence-tie": "Two rules of a destination have equal precedence; the object names decide.";
     UNREACHABLE_RULE = Warning "unreachable-rule": "An earlier rule takes everything that this one could match.";
     POLICY_NEVER_APPLIES = Warning "policy-never-applies": "No rule routes explicitly to the tags of this policy.";
-    POLICY_TIE = Warning "policy-tie": "Two policies are for the same destination and tags; the object names decide.";
-    HTTP_MATCH_ON_TCP_PORT = Warning "http-match-on-tcp-port": "The rule needs HTTP, but no port of its destination speaks HTTP.";
+    POLICY_TIE = Warning "policy-tie": "Two policies are for the same destination, tags and callers; the object names decide.";
+    CUSTOM_HAS_NO_EFFECT = Warning "custom-has-no-effect": "The language leaves `custom` to the implementation; router does nothing with it.";
+    LIMIT_HAS_NO_EFFECT = Warning "limit-has-no-effect": "The limit can never be reached as the policy is written.";
+    HTTP_MATCH_ON_TCP_PORT = Warning "http-match-on-tcp-port": "The rule or policy needs HTTP, but no port of its destination speaks HTTP.";
 }
 
 #[cfg(test)]

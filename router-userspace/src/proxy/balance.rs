@@ -46,12 +46,12 @@ pub(crate) struct Choice {
 pub(crate) fn choose(
     subset: &Subset,
     state: &SubsetState,
-    watch: Option<&Watch>,
+    (load_balancing, watch): (LoadBalancing, Option<&Watch>),
     tried: &[SocketAddr],
 ) -> Option<Choice> {
     let endpoints = subset.endpoints();
     let candidates = Candidates::of(endpoints.len(), watch)?;
-    let first = match subset.load_balancing() {
+    let first = match load_balancing {
         LoadBalancing::RoundRobin => {
             candidates.nth((state.cursor.fetch_add(1, Relaxed) % candidates.left as u64) as usize)
         }

@@ -6,7 +6,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use http::{Request, Response, request};
 use hyper::body::Incoming;
-use router_rules::{action::Retries, snapshot::Subset};
+use router_rules::{action::Retries, policy::LoadBalancing, snapshot::Subset};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::{
@@ -92,6 +92,7 @@ impl OutboundBody {
 pub(crate) struct Destination<'v> {
     pub(crate) subset: &'v Subset,
     pub(crate) state: &'v SubsetState,
+    pub(crate) load_balancing: LoadBalancing,
     /// Policy whose connection limit applies.
     pub(crate) policy: Option<Arc<str>>,
     pub(crate) retries: Option<&'v Retries>,
@@ -138,7 +139,8 @@ async fn attempts(
     let mut left = destination.retries.map_or(0, |retries| retries.attempts);
     let mut tried: Vec<SocketAddr> = Vec::new();
     loop {
-        let choice = balance::choose(destination.subset, destination.state, destination.watch, &tried)
+        let how = (destination.load_balancing, destination.watch);
+        let choice = balance::choose(destination.subset, destination.state, how, &tried)
             .ok_or_else(|| ProxyError::new(Kind::NoEndpoints, "no healthy upstream"))?;
         exchange.attempt(choice.endpoint);
         let target = Target {

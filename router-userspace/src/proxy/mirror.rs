@@ -7,7 +7,10 @@ use std::sync::Arc;
 
 use http::{HeaderValue, Request, header::HOST, request};
 use http_body_util::BodyExt as _;
-use router_rules::{action::DEFAULT_TIMEOUT, snapshot::Route};
+use router_rules::{
+    action::DEFAULT_TIMEOUT,
+    snapshot::{Route, SubsetId},
+};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::{
@@ -48,7 +51,7 @@ impl Mirrors {
             .filter(|(_, fraction)| fraction.takes(fastrand::u64(..)));
         Self(
             drawn
-                .filter_map(|&(subset, _)| Mirroring::new(worker, view, subset))
+                .filter_map(|&(subset, _)| Mirroring::new(worker, view, route, subset))
                 .collect(),
         )
     }
@@ -83,14 +86,15 @@ pub(crate) const fn timeout(of_route: std::time::Duration) -> std::time::Duratio
 }
 
 impl Mirroring {
-    fn new(worker: &Worker, view: &View, subset: router_rules::snapshot::SubsetId) -> Option<Self> {
+    fn new(worker: &Worker, view: &View, route: &Route<'_>, subset: SubsetId) -> Option<Self> {
         let Ok(place) = worker.mirrors().clone().try_acquire_owned() else {
             WorkerStats::add(&worker.stats.mirrors_dropped, 1);
             return None;
         };
         let subset = view.snapshot.subset(subset);
         let state = worker.views().subset(view, subset);
-        let Some(choice) = balance::choose(subset, state, state.watch(subset.policy()), &[]) else {
+        let how = (route.load_balancing(subset), state.watch(route.policy(subset)));
+        let Some(choice) = balance::choose(subset, state, how, &[]) else {
             WorkerStats::add(&worker.stats.mirrors_failed, 1);
             return None;
         };
@@ -98,7 +102,7 @@ impl Mirroring {
             target: Target {
                 endpoint: choice.endpoint,
                 http2: subset.protocol().is_http2(),
-                policy: limited_policy(&view.snapshot, subset),
+                policy: limited_policy(&view.snapshot, route, subset),
             },
             in_flight: choice.in_flight,
             body: None,

@@ -127,8 +127,9 @@ async fn answer(
     let destination = Destination {
         subset,
         state,
-        watch: state.watch(subset.policy()),
-        policy: limited_policy(&view.snapshot, subset),
+        load_balancing: route.load_balancing(subset),
+        watch: state.watch(route.policy(subset)),
+        policy: limited_policy(&view.snapshot, &route, subset),
         retries: retries.as_ref(),
     };
 

@@ -92,10 +92,11 @@ impl<'s> Passage<'s> {
             .pick(turn)
             .map_err(|_| ProxyError::new(Kind::NoWeight, "every weight is zero"))?;
         self.subset = format!("{} {}", subset.service(), subset.labels());
-        let choice = balance::choose(subset, worker.views().subset(&view, subset), None, &[])
+        let state = worker.views().subset(&view, subset);
+        let choice = balance::choose(subset, state, (route.load_balancing(subset), None), &[])
             .ok_or_else(|| ProxyError::new(Kind::NoEndpoints, "no healthy upstream"))?;
         self.endpoint = Some(choice.endpoint);
-        let policy = limited_policy(&view.snapshot, subset);
+        let policy = limited_policy(&view.snapshot, &route, subset);
         drop(view);
         let policy = policy.as_deref();
         let stream = connect(worker.enforcement(), choice.endpoint, policy, worker.limits()).await?;

@@ -18,7 +18,7 @@ use router_rules::{
     Snapshot,
     id::ServiceName,
     labels::Labels,
-    policy::{LoadBalancing, PolicyId},
+    policy::PolicyId,
     snapshot::{Route, Subset},
 };
 
@@ -168,13 +168,16 @@ impl Views {
             let mut carried = self.carried();
             let key = (subset.service().clone(), subset.port(), subset.labels().clone());
             let cursor = carried.subsets.entry(key).or_default().clone();
-            let counted = subset.load_balancing() == LoadBalancing::LeastConn;
-            let endpoints = if counted { subset.endpoints() } else { &[] };
+            let endpoints = if subset.counts_load() {
+                subset.endpoints()
+            } else {
+                &[]
+            };
             let watch = |id| Some((id, self.outliers.watch(&view.snapshot, subset, id)?));
             SubsetState {
                 cursor,
                 in_flight: endpoints.iter().map(|e| carried.in_flight(e.address)).collect(),
-                watches: subset.policy().into_iter().filter_map(watch).collect(),
+                watches: subset.policies().filter_map(watch).collect(),
             }
         })
     }

@@ -12,7 +12,7 @@ use router_rules::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{EndpointDump, LimitDump};
+use super::{EndpointDump, LimitDump, requests::RequestLimitsDump};
 use crate::admin::ejections::Ejections;
 use crate::admin::explain::words;
 
@@ -102,9 +102,12 @@ pub struct SubsetDump {
     pub labels: String,
     /// How an endpoint is picked.
     pub load_balancing: String,
-    /// Kind and name of the policy in force.
+    /// Kind and name of the policy in force for callers that none of `source_policies` is for.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub policy: Option<String>,
+    /// Kinds and names of the policies for some callers, in the order of choice.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub source_policies: Vec<String>,
     /// The instances.
     pub endpoints: Vec<EndpointDump>,
 }
@@ -123,11 +126,17 @@ pub struct PolicyDump {
     pub service: String,
     /// Labels that a rule must route to explicitly for it to apply.
     pub labels: String,
+    /// The callers it is for; none: every caller.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub source: Option<String>,
     /// How an endpoint is picked.
     pub load_balancing: String,
     /// Connections that may be open at once.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub max_connections: Option<u32>,
+    /// Limits on requests.
+    #[serde(flatten)]
+    pub requests: RequestLimitsDump,
     /// The limit's use, where it is known.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub limit: Option<LimitDump>,
@@ -237,7 +246,7 @@ impl SubsetDump {
             workload: e.workload.as_deref().map(str::to_owned),
             active: None,
             connects: None,
-            ejected_until: ejections.until(snapshot, subset.policy(), (subset.protocol(), e)),
+            ejected_until: ejections.until(snapshot, subset.policies(), (subset.protocol(), e)),
         };
         Self {
             service: subset.service().to_string(),
@@ -247,6 +256,12 @@ impl SubsetDump {
             policy: subset
                 .policy()
                 .map(|id| snapshot.policy(id).origin.object.to_string()),
+            source_policies: subset
+                .policies()
+                .map(|id| snapshot.policy(id))
+                .filter(|policy| !policy.source.is_empty())
+                .map(|policy| policy.origin.object.to_string())
+                .collect(),
             endpoints: subset.endpoints().iter().map(endpoint).collect(),
         }
     }
@@ -261,8 +276,10 @@ impl PolicyDump {
             line: policy.origin.line,
             service: policy.destination.to_string(),
             labels: policy.labels.to_string(),
+            source: (!policy.source.is_empty()).then(|| policy.source.to_string()),
             load_balancing: policy.load_balancing.name().to_owned(),
             max_connections: policy.max_connections,
+            requests: RequestLimitsDump::new(&policy.http),
             limit,
         }
     }

@@ -1,11 +1,14 @@
 //! Actions in words. It knows no formats.
 
+use std::num::NonZeroU32;
+
 use http::HeaderValue;
 use router_rules::{
     Snapshot,
     action::{AbortWith, DelayTime, Fault, Fraction, Retries},
     cors::Cors,
     matcher::Request,
+    policy::HttpLimits,
     snapshot::{Route, Rule},
 };
 
@@ -181,4 +184,20 @@ pub(super) fn did_you_mean<'n>(name: &str, known: impl Iterator<Item = &'n str>)
             known.len() - MAX_NAMED
         ),
     }
+}
+/// Limits on requests: `at most 100 requests`, `at most 20 waiting`.
+pub(crate) fn http_limits(limits: &HttpLimits) -> Vec<String> {
+    let said = [
+        (limits.max_requests, "at most {} at once"),
+        (limits.max_pending_requests, "at most {} waiting"),
+        (
+            limits.max_requests_per_connection.map(NonZeroU32::get),
+            "at most {} per connection",
+        ),
+        (limits.max_retries, "at most {} retries at once"),
+    ];
+    let limits = said.into_iter().filter_map(|(max, text)| Some((max?, text)));
+    limits
+        .map(|(max, text)| text.replace("{}", &max.to_string()))
+        .collect()
 }

@@ -56,6 +56,8 @@ fn answer() -> Explanation {
         labels: "version=v1".into(),
         load_balancing: "ROUND_ROBIN".into(),
         max_connections: Some(100),
+        source: None,
+        requests: Default::default(),
         limit: Some(limit),
     };
     let v1 = vec![endpoint("10.1.0.3:27017", Some("default/mongodb-v1"), Some(42))];

@@ -9,7 +9,7 @@ use http::HeaderMap;
 use router_rules::{
     Snapshot, explain,
     model::{Model, Rule as ModelRule},
-    snapshot::{Port, Rule, SubsetId},
+    snapshot::{Port, Rule, Subset, SubsetId},
 };
 use serde::Serialize;
 
@@ -227,8 +227,31 @@ fn target(snapshot: &Snapshot, port: &Port, subset: SubsetId, share: Option<(u32
             format!("at most {}", counted(max as usize, "connection")),
         )
     }));
+    let requests = policy.map_or_else(Vec::new, |policy| words::http_limits(&policy.http));
+    if !requests.is_empty() {
+        values.push(("requests", requests.join(", ")));
+    }
+    let callers = for_some_callers(snapshot, subset);
+    if !callers.is_empty() {
+        values.push(("for some callers", callers.join("; ")));
+    }
     values.push(("endpoints", counted(subset.endpoints().len(), "endpoint")));
     (instances, values)
+}
+
+/// What policies with a source say, each for its callers: `productpage.default: RANDOM, at most 5 connections`.
+fn for_some_callers(snapshot: &Snapshot, subset: &Subset) -> Vec<String> {
+    let policies = subset.policies().map(|id| snapshot.policy(id));
+    policies
+        .filter(|policy| !policy.source.is_empty())
+        .map(|policy| {
+            let mut said = vec![policy.load_balancing.name().to_owned()];
+            let limit = policy.max_connections;
+            said.extend(limit.map(|max| format!("at most {}", counted(max as usize, "connection"))));
+            said.extend(words::http_limits(&policy.http));
+            format!("{}: {}", policy.source, said.join(", "))
+        })
+        .collect()
 }
 
 /// `75 %`, `33.33 %`.

@@ -16,7 +16,11 @@ use crate::{
 impl Compiler<'_> {
     pub(super) fn timeout(&mut self, timeout: &dsl::HttpTimeout) -> Option<Duration> {
         let field = "httpReqTimeout.simpleTimeout";
+        self.custom("httpReqTimeout", timeout.custom);
         let Some(simple) = &timeout.simple_timeout else {
+            if timeout.custom.is_some() {
+                return None;
+            }
             self.missing("httpReqTimeout", "simpleTimeout");
             return None;
         };
@@ -30,7 +34,11 @@ impl Compiler<'_> {
 
     pub(super) fn retries(&mut self, retries: &dsl::HttpRetry) -> Option<Retries> {
         let field = "httpReqRetries.simpleRetry";
+        self.custom("httpReqRetries", retries.custom);
         let Some(simple) = &retries.simple_retry else {
+            if retries.custom.is_some() {
+                return None;
+            }
             self.missing("httpReqRetries", "simpleRetry");
             return None;
         };
@@ -97,7 +105,21 @@ impl Compiler<'_> {
         }
     }
 
-    pub(super) fn missing(&mut self, parent: &str, field: &str) {
+    /// Reports a field that the language leaves to the implementation, at `parent`.
+    pub(in crate::compile) fn custom(&mut self, parent: &str, written: Option<dsl::Opaque>) {
+        if written.is_none() {
+            return;
+        }
+        let field = if parent.is_empty() {
+            "custom".to_owned()
+        } else {
+            format!("{parent}.custom")
+        };
+        let message = "what `custom` holds is the implementation's to define, and router defines nothing";
+        self.report(&codes::CUSTOM_HAS_NO_EFFECT, &field, message, "remove it");
+    }
+
+    pub(in crate::compile) fn missing(&mut self, parent: &str, field: &str) {
         self.report(
             &codes::MISSING_FIELD,
             parent,

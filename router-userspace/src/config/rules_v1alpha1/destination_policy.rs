@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::{DurationText, Labels, LoadBalancing, ServiceReference};
+use super::{DurationText, Labels, LoadBalancing, Opaque, ServiceReference};
 
 /// What holds for every call of a destination, in the flat and in the list layout.
 #[derive(Debug, Default, Deserialize)]
@@ -10,6 +10,8 @@ use super::{DurationText, Labels, LoadBalancing, ServiceReference};
 pub struct DestinationPolicy {
     /// The service.
     pub destination: Option<ServiceReference>,
+    /// The caller, with its labels; none: every caller.
+    pub source: Option<ServiceReference>,
     /// Flat: labels that a rule must route to explicitly.
     pub tags: Option<Labels>,
     /// Flat: how an endpoint is picked.
@@ -18,6 +20,8 @@ pub struct DestinationPolicy {
     /// Flat: limits.
     #[serde(alias = "circuit_breaker")]
     pub circuit_breaker: Option<CircuitBreaker>,
+    /// Flat: left to the implementation.
+    pub custom: Option<Opaque>,
     /// List: one policy per set of labels.
     pub policy: Option<Vec<VersionPolicy>>,
 }
@@ -34,15 +38,19 @@ pub struct VersionPolicy {
     /// As [`DestinationPolicy::circuit_breaker`].
     #[serde(alias = "circuit_breaker")]
     pub circuit_breaker: Option<CircuitBreaker>,
+    /// Left to the implementation.
+    pub custom: Option<Opaque>,
 }
 
 /// Limits.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub struct CircuitBreaker {
-    /// The only kind.
+    /// The kind that the language defines.
     #[serde(alias = "simple_cb")]
     pub simple_cb: Option<SimpleCircuitBreaker>,
+    /// Left to the implementation.
+    pub custom: Option<Opaque>,
 }
 
 /// Limits by number.
@@ -52,6 +60,18 @@ pub struct SimpleCircuitBreaker {
     /// Connections that may be open at once.
     #[serde(alias = "max_connections")]
     pub max_connections: Option<i64>,
+    /// Requests that may be with endpoints at once.
+    #[serde(alias = "http_max_requests")]
+    pub http_max_requests: Option<i64>,
+    /// Requests that may wait for a connection at once.
+    #[serde(alias = "http_max_pending_requests")]
+    pub http_max_pending_requests: Option<i64>,
+    /// Requests after which a connection is not used again.
+    #[serde(alias = "http_max_requests_per_connection")]
+    pub http_max_requests_per_connection: Option<i64>,
+    /// Retries that may be under way at once.
+    #[serde(alias = "http_max_retries")]
+    pub http_max_retries: Option<i64>,
     /// Errors in a row after which an endpoint is ejected.
     #[serde(alias = "http_consecutive_errors")]
     pub http_consecutive_errors: Option<i64>,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use super::{DurationText, Labels, ServiceReference, StatusText};
+use super::{DurationText, Labels, Opaque, ServiceReference, StatusText};
 
 /// How calls of a destination are routed.
 #[derive(Debug, Default, Deserialize)]
@@ -132,9 +132,11 @@ pub struct CorsPolicy {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub struct HttpTimeout {
-    /// The only kind.
+    /// The kind that the language defines.
     #[serde(alias = "simple_timeout")]
     pub simple_timeout: Option<SimpleTimeout>,
+    /// Left to the implementation.
+    pub custom: Option<Opaque>,
 }
 
 /// Limit of a request in one of two spellings.
@@ -155,9 +157,11 @@ pub struct SimpleTimeout {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub struct HttpRetry {
-    /// The only kind.
+    /// The kind that the language defines.
     #[serde(alias = "simple_retry")]
     pub simple_retry: Option<SimpleRetry>,
+    /// Left to the implementation.
+    pub custom: Option<Opaque>,
 }
 
 /// Number of retries, with the limit of each try in one of two spellings.

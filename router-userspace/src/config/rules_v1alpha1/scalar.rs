@@ -4,8 +4,11 @@ use std::{collections::BTreeMap, fmt, marker::PhantomData};
 
 use serde::{
     Deserialize, Deserializer,
-    de::{MapAccess, Visitor, value::MapAccessDeserializer},
+    de::{IgnoredAny, MapAccess, Visitor, value::MapAccessDeserializer},
 };
+
+/// What a field that the language leaves to the implementation holds: anything, and nobody looks at it.
+pub type Opaque = IgnoredAny;
 
 /// Pairs that select instances.
 pub type Labels = BTreeMap<String, String>;
@@ -35,12 +38,14 @@ pub struct IstioService {
     pub labels: Option<Labels>,
 }
 
-/// Load balancing as `RANDOM`, `2` or `{name: RANDOM}`.
+/// Load balancing as `RANDOM`, `2`, `{name: RANDOM}` or `{custom: …}`.
 #[derive(Debug)]
-pub struct LoadBalancing(
+pub struct LoadBalancing {
     /// The name or number as written.
-    pub String,
-);
+    pub name: Option<String>,
+    /// Left to the implementation.
+    pub custom: Option<Opaque>,
+}
 
 /// A duration as text; a bare number is kept as text too, so that the finding can say how to write it.
 #[derive(Debug)]
@@ -56,10 +61,11 @@ pub struct StatusText(
     pub String,
 );
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct NamedLoadBalancing {
-    name: LoadBalancing,
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct LoadBalancingObject {
+    name: Option<Box<LoadBalancing>>,
+    custom: Option<Opaque>,
 }
 
 /// Takes a scalar as text, or an object.
@@ -116,8 +122,14 @@ impl<'de> Deserialize<'de> for LoadBalancing {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_any(ScalarOr {
             expecting: "ROUND_ROBIN, RANDOM or LEAST_CONN",
-            scalar: Self,
-            object: Some(|object: NamedLoadBalancing| object.name),
+            scalar: |name| Self {
+                name: Some(name),
+                custom: None,
+            },
+            object: Some(|object: LoadBalancingObject| Self {
+                name: object.name.and_then(|named| named.name),
+                custom: object.custom,
+            }),
             _object: PhantomData,
         })
     }
@@ -125,7 +137,7 @@ impl<'de> Deserialize<'de> for LoadBalancing {
 
 impl<'de> Deserialize<'de> for DurationText {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(ScalarOr::<Self, serde::de::IgnoredAny> {
+        deserializer.deserialize_any(ScalarOr::<Self, IgnoredAny> {
             expecting: "a duration such as \"10s\"",
             scalar: Self,
             object: None,
@@ -136,7 +148,7 @@ impl<'de> Deserialize<'de> for DurationText {
 
 impl<'de> Deserialize<'de> for StatusText {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(ScalarOr::<Self, serde::de::IgnoredAny> {
+        deserializer.deserialize_any(ScalarOr::<Self, IgnoredAny> {
             expecting: "a status such as UNAVAILABLE",
             scalar: Self,
             object: None,

@@ -64,10 +64,19 @@ struct Tables<'s> {
     in_force: &'s InForce<'s>,
     on_proxy_down: OnProxyDown,
     subsets: Vec<Subset>,
-    subset_index: HashMap<SubsetId, u32>,
+    /// By the policy in force as well, which may differ by the caller.
+    subset_index: HashMap<(SubsetId, Option<PolicyId>), u32>,
     tables: Vec<Table>,
-    /// By rule; none stands for "no rule matched".
-    table_index: HashMap<Option<RuleId>, u32>,
+    table_index: HashMap<TableKey, u32>,
+}
+
+/// What makes two tables of a service differ: the rule, where none stands for "no rule matched", and the policy in
+/// force at each of its targets.
+type TableKey = (Option<RuleId>, Box<[Option<PolicyId>]>);
+
+fn table_key(decision: &Decision<'_>) -> TableKey {
+    let policies = decision.targets().map(|(subset, _)| decision.policy(subset));
+    (decision.rule().map(|rule| rule.id()), policies.collect())
 }
 
 impl Tables<'_> {
@@ -77,9 +86,11 @@ impl Tables<'_> {
         }
         let snapshot = self.snapshot;
         let decide = |class| snapshot.route_tcp(port, ClassId(class));
-        let rule_of = |class| decide(class).rule().map(|r| r.id());
         let classes = 1..snapshot.class_count();
-        let by_source = classes.clone().any(|class| rule_of(class) != rule_of(0));
+        let of_unknown = table_key(&decide(0));
+        let by_source = classes
+            .clone()
+            .any(|class| table_key(&decide(class)) != of_unknown);
         if !by_source && !asks_for_caller(snapshot, port) {
             return Routing::Uniform(self.direct(&decide(0)));
         }
@@ -113,7 +124,7 @@ impl Tables<'_> {
 
     /// The table of a decision; none when every weight is zero.
     fn table(&mut self, decision: &Decision<'_>) -> Option<u32> {
-        let key = decision.rule().map(|rule| rule.id());
+        let key = table_key(decision);
         if let Some(&table) = self.table_index.get(&key) {
             return Some(table);
         }
@@ -122,7 +133,7 @@ impl Tables<'_> {
             .map(|(subset, weight)| Target {
                 of: name(subset),
                 weight,
-                subset: (weight > 0).then(|| self.subset(subset)),
+                subset: (weight > 0).then(|| self.subset(decision, subset)),
             })
             .collect();
         let pattern = decision.rule().map_or(&[0][..], |rule| rule.table().slots());
@@ -144,21 +155,21 @@ impl Tables<'_> {
         Some(table)
     }
 
-    fn subset(&mut self, subset: &router_rules::snapshot::Subset) -> u32 {
-        if let Some(&index) = self.subset_index.get(&subset.id()) {
+    fn subset(&mut self, decision: &Decision<'_>, subset: &router_rules::snapshot::Subset) -> u32 {
+        let policy = decision.policy(subset);
+        let key = (subset.id(), policy);
+        if let Some(&index) = self.subset_index.get(&key) {
             return index;
         }
-        let left = self.in_force.left(subset, subset.policy());
+        let left = self.in_force.left(subset, policy);
         let mut endpoints: Vec<_> = left.map(|e| e.address.into()).collect();
         endpoints.sort_unstable();
         endpoints.dedup();
         let wanted = Subset {
             of: name(subset),
-            policy: subset
-                .policy()
-                .map(|id| self.snapshot.policy(id).origin.object.clone()),
-            limit: subset.policy().and_then(|id| self.limit_of.get(&id).copied()),
-            balance: balance(subset.load_balancing()),
+            policy: policy.map(|id| self.snapshot.policy(id).origin.object.clone()),
+            limit: policy.and_then(|id| self.limit_of.get(&id).copied()),
+            balance: balance(decision.load_balancing(subset)),
             endpoints,
         };
         let known = self.subsets.iter().position(|known| {
@@ -170,7 +181,7 @@ impl Tables<'_> {
         if known.is_none() {
             self.subsets.push(wanted);
         }
-        self.subset_index.insert(subset.id(), index);
+        self.subset_index.insert(key, index);
         index
     }
 }
@@ -183,9 +194,13 @@ fn name(subset: &router_rules::snapshot::Subset) -> SubsetName {
     }
 }
 
-/// True when an unknown caller was turned away from a rule for being unknown. Today's known callers may all take the
-/// same route, and yet the next one may not: a miss is never permission.
+/// True when an unknown caller was turned away from a rule or a policy for being unknown. Today's known callers may
+/// all take the same route, and yet the next one may not: a miss is never permission.
 fn asks_for_caller(snapshot: &Snapshot, port: &Port) -> bool {
+    let unknown = snapshot.route_tcp(port, ClassId::UNKNOWN);
+    if unknown.targets().any(|(subset, _)| subset.tells_callers_apart()) {
+        return true;
+    }
     let steps = explain(snapshot, port, ClassId::UNKNOWN, None);
     let by_source = |reason: &Mismatch| matches!(reason, Mismatch::Source { .. });
     steps

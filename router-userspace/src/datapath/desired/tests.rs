@@ -164,6 +164,7 @@ fn a_policy_limits_the_subsets_it_applies_to() {
     let policy = PolicySpec {
         destination: 0,
         version: 1,
+        source: 0,
         load_balancing: LoadBalancing::LeastConn,
         max: Some(3),
         ejected: Vec::new(),
@@ -178,6 +179,43 @@ fn a_policy_limits_the_subsets_it_applies_to() {
     let subset = |n: usize| (service.subsets[n].limit, service.subsets[n].balance);
     assert_eq!(subset(0), (Some(limit), Balance::LeastConn));
     assert_eq!(subset(1), (None, Balance::RoundRobin));
+}
+
+#[test]
+fn callers_with_a_policy_of_their_own_have_a_table_of_their_own() {
+    let mut world = world(false, &[(1, 1), (2, 1)]);
+    let policy = PolicySpec {
+        destination: 0,
+        version: 0,
+        source: 1,
+        load_balancing: LoadBalancing::Random,
+        max: Some(3),
+        ejected: Vec::new(),
+    };
+    world.policies = [(7, policy)].into();
+    // Nobody with a policy of their own is here yet; an unknown caller may be one all the same.
+    world.callers = [(21, 2)].into();
+    let service = only(&world);
+    let Routing::BySource { unknown, classes } = &service.routing else {
+        panic!("{:?}", service.routing);
+    };
+    assert_eq!(*unknown, Route::Proxy(Some(0)));
+    assert_eq!(classes[..], [Route::Weighted(0)]);
+    world.callers = [(11, 1), (21, 2)].into();
+    let (service, sources) = (only(&world), world.desired().sources);
+    let subset = |cgroup: u64| {
+        let table = service.routing.of_class(sources[&cgroup]).table().unwrap();
+        let slots = &service.tables[table as usize].slots;
+        let subset = &service.subsets[slots[0] as usize];
+        (
+            slots.len(),
+            subset.limit.is_some(),
+            subset.balance,
+            subset.endpoints.len(),
+        )
+    };
+    assert_eq!(subset(11), (1, true, Balance::Random, 2));
+    assert_eq!(subset(21), (1, false, Balance::RoundRobin, 2));
 }
 
 #[test]
@@ -214,6 +252,7 @@ fn connections_keep_away_from_ejected_endpoints_while_others_are_left() {
             let policy = PolicySpec {
                 destination: 0,
                 version: 0,
+                source: 0,
                 load_balancing: LoadBalancing::RoundRobin,
                 max: None,
                 ejected: ejected.to_vec(),

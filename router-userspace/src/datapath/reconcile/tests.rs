@@ -35,6 +35,7 @@ fn limited(max: u32) -> BTreeMap<usize, PolicySpec> {
     let policy = PolicySpec {
         destination: 0,
         version: 0,
+        source: 0,
         load_balancing: LoadBalancing::RoundRobin,
         max: Some(max),
         ejected: Vec::new(),

@@ -52,8 +52,19 @@ fn state(endpoints: usize) -> SubsetState {
     }
 }
 
+/// An endpoint of the only subset.
+fn chosen(
+    snapshot: &Snapshot,
+    state: &SubsetState,
+    watch: Option<&Watch>,
+    tried: &[SocketAddr],
+) -> Option<Choice> {
+    let subset = &snapshot.subsets()[0];
+    choose(subset, state, (subset.load_balancing(), watch), tried)
+}
+
 fn ports(snapshot: &Snapshot, state: &SubsetState, tried: &[SocketAddr], count: usize) -> Vec<u16> {
-    let choose = || choose(&snapshot.subsets()[0], state, None, tried).map(|c| c.endpoint.port());
+    let choose = || chosen(snapshot, state, None, tried).map(|c| c.endpoint.port());
     std::iter::repeat_with(choose)
         .map_while(|port| port)
         .take(count)
@@ -65,7 +76,7 @@ fn round_robin_takes_turns() {
     let snapshot = snapshot(LoadBalancing::RoundRobin, 3);
     assert_eq!(ports(&snapshot, &state(0), &[], 7), [0, 1, 2, 0, 1, 2, 0]);
     let empty = super::tests::snapshot(LoadBalancing::RoundRobin, 0);
-    assert!(choose(&empty.subsets()[0], &state(0), None, &[]).is_none());
+    assert!(chosen(&empty, &state(0), None, &[]).is_none());
 }
 
 #[test]
@@ -87,7 +98,7 @@ fn least_conn_prefers_the_less_loaded_and_gives_back() {
     let snapshot = snapshot(LoadBalancing::LeastConn, 2);
     let state = state(2);
     let held: Vec<_> = (0..10)
-        .filter_map(|_| choose(&snapshot.subsets()[0], &state, None, &[]))
+        .filter_map(|_| chosen(&snapshot, &state, None, &[]))
         .collect();
     let loads: Vec<_> = state.in_flight.iter().map(|n| n.load(Relaxed)).collect();
     assert_eq!(loads, [5, 5]);
@@ -163,7 +174,7 @@ fn ejected_endpoints_are_passed_over_and_the_others_share_evenly() {
         let state = state(5);
         let mut counts = BTreeMap::new();
         for _ in 0..3000 {
-            let choice = choose(&snapshot.subsets()[0], &state, Some(&watch), &[]).unwrap();
+            let choice = chosen(&snapshot, &state, Some(&watch), &[]).unwrap();
             assert_eq!(choice.endpoint.port() as usize, choice.index);
             *counts.entry(choice.index).or_insert(0) += 1;
         }
@@ -183,9 +194,9 @@ fn ejected_endpoints_are_passed_over_and_the_others_share_evenly() {
         );
         // One that was tried comes before one that is ejected.
         let tried = [1, 2, 4].map(|port| SocketAddr::from(([10, 0, 0, 1], port)));
-        let choice = choose(&snapshot.subsets()[0], &state, Some(&watch), &tried).unwrap();
+        let choice = chosen(&snapshot, &state, Some(&watch), &tried).unwrap();
         assert!([1, 2, 4].contains(&choice.index));
-        let choice = choose(&snapshot.subsets()[0], &state, Some(&watch), &tried[..2]).unwrap();
+        let choice = chosen(&snapshot, &state, Some(&watch), &tried[..2]).unwrap();
         assert_eq!(choice.index, 4);
     }
 }
@@ -194,10 +205,6 @@ fn ejected_endpoints_are_passed_over_and_the_others_share_evenly() {
 fn when_all_are_ejected_all_may_be_chosen() {
     let (snapshot, watch) = ejecting(LoadBalancing::RoundRobin, &[0, 1, 2, 3, 4]);
     let state = state(5);
-    let chosen = (0..5).map(|_| {
-        choose(&snapshot.subsets()[0], &state, Some(&watch), &[])
-            .unwrap()
-            .index
-    });
+    let chosen = (0..5).map(|_| chosen(&snapshot, &state, Some(&watch), &[]).unwrap().index);
     assert_eq!(chosen.collect::<Vec<_>>(), [0, 1, 2, 3, 4]);
 }

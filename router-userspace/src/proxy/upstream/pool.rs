@@ -14,7 +14,7 @@ use std::{
 
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use router_rules::Snapshot;
+use router_rules::{Snapshot, policy::PolicyId, snapshot::Route};
 use tokio::{
     net::TcpStream,
     time::{Instant, timeout},
@@ -318,18 +318,27 @@ impl Pool {
         }
         let mut wanted = HashSet::new();
         for subset in snapshot.subsets() {
-            let policy = limited_policy(snapshot, subset);
-            let target = |endpoint: &router_rules::model::Endpoint| Target {
-                endpoint: endpoint.address,
-                http2: subset.protocol().is_http2(),
-                policy: policy.clone(),
-            };
-            let known = subset
-                .endpoints()
-                .iter()
-                .map(target)
-                .filter(|t| slots.contains_key(t));
-            wanted.extend(known);
+            // Callers that no policy is for share the pool of what has no limit.
+            let mut counted_by = vec![None];
+            counted_by.extend(
+                subset
+                    .policies()
+                    .filter_map(|policy| counting(snapshot, policy))
+                    .map(Some),
+            );
+            for policy in counted_by {
+                let target = |endpoint: &router_rules::model::Endpoint| Target {
+                    endpoint: endpoint.address,
+                    http2: subset.protocol().is_http2(),
+                    policy: policy.clone(),
+                };
+                let known = subset
+                    .endpoints()
+                    .iter()
+                    .map(target)
+                    .filter(|t| slots.contains_key(t));
+                wanted.extend(known);
+            }
         }
         slots.retain(|target, slot| {
             let wanted = wanted.contains(target);
@@ -341,12 +350,17 @@ impl Pool {
     }
 }
 
-/// The policy that counts connections to a subset, when it has a limit.
+/// The policy that counts connections to a subset of a route, when it has a limit.
 pub(crate) fn limited_policy(
     snapshot: &Snapshot,
+    route: &Route<'_>,
     subset: &router_rules::snapshot::Subset,
 ) -> Option<Arc<str>> {
-    let policy = snapshot.policy(subset.policy()?);
+    counting(snapshot, route.policy(subset)?)
+}
+
+fn counting(snapshot: &Snapshot, policy: PolicyId) -> Option<Arc<str>> {
+    let policy = snapshot.policy(policy);
     policy.max_connections.map(|_| policy.origin.object.clone())
 }
 
