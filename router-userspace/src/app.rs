@@ -96,6 +96,8 @@ pub struct Settings {
     pub access_log: AccessLog,
     /// What clients are told beside their responses.
     pub disclosure: Disclosure,
+    /// Bounds of the proxy.
+    pub limits: proxy::Limits,
 }
 
 /// Runs an agent until SIGTERM or SIGINT. What is in the kernel stays there.
@@ -301,7 +303,7 @@ fn proxy_config(settings: &Settings, listen: Vec<SocketAddr>, outliers: Arc<Outl
     ProxyConfig {
         listen,
         threads: settings.proxy_threads.unwrap_or_else(processors).get(),
-        limits: proxy::Limits::default(),
+        limits: settings.limits.clone(),
         access: Some(Arc::new(proxy::access::Traced)),
         disclosure: settings.disclosure.clone(),
         outliers,

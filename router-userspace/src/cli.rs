@@ -17,6 +17,7 @@ mod objects;
 mod status;
 mod text;
 mod uninstall;
+mod units;
 
 use objects::{apply, delete, diff, get};
 use text::print_error;

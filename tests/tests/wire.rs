@@ -12,12 +12,15 @@
 mod wire {
     mod bed;
     mod client;
+    mod frames;
     mod server;
 
+    mod conformance;
     mod cors;
     mod disclosure;
     mod drain;
     mod faults;
+    mod http2;
     mod hygiene;
     mod mirrors;
     mod outlier;
@@ -28,6 +31,7 @@ mod wire {
     mod rewrites;
     mod routing;
     mod seed;
+    mod slow;
     mod smuggling;
     mod streaming;
     mod tcp;

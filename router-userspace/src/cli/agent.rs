@@ -17,6 +17,8 @@ use crate::{
     telemetry::{AccessLog, LogFormat},
 };
 
+mod limits;
+
 /// Directory of the pins unless another is given.
 pub(super) const DEFAULT_PIN_DIR: &str = "/sys/fs/bpf/router";
 
@@ -59,6 +61,8 @@ pub(super) struct Args {
     access_log: AccessLog,
     #[command(flatten)]
     disclosure: DisclosureArgs,
+    #[command(flatten)]
+    clients: limits::ClientLimits,
 }
 
 /// What clients are told beside their responses.
@@ -158,6 +162,7 @@ fn settings(args: Args) -> anyhow::Result<Settings> {
         log_format: args.log_format,
         access_log: args.access_log,
         disclosure: args.disclosure.into(),
+        limits: args.clients.limits(),
     })
 }
 

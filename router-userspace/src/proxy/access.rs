@@ -4,6 +4,8 @@
 
 use std::{net::SocketAddr, time::Duration};
 
+use super::error::Kind;
+
 /// One request, or one connection proxied as TCP. An empty text means that it is not known or does not apply.
 #[derive(Clone, Copy, Debug)]
 pub struct AccessRecord<'a> {
@@ -33,7 +35,7 @@ pub struct AccessRecord<'a> {
     pub endpoint: Option<SocketAddr>,
     /// Status sent to the client; 0 when there was no response.
     pub status: u16,
-    /// Name of the [`Kind`](super::error::Kind) of error, if any.
+    /// Name of the [`Kind`] of error, if any.
     pub reason: &'a str,
     /// Body bytes from the client.
     pub received: u64,
@@ -43,6 +45,37 @@ pub struct AccessRecord<'a> {
     pub duration: Duration,
     /// Attempts made.
     pub attempts: u32,
+}
+
+impl AccessRecord<'_> {
+    /// The record of something that was refused before anything was known of it.
+    pub(crate) fn refused(
+        protocol: &'static str,
+        client: SocketAddr,
+        destination: SocketAddr,
+        kind: Kind,
+    ) -> Self {
+        Self {
+            protocol,
+            method: "",
+            path: "",
+            authority: "",
+            request_id: "",
+            client,
+            caller: "",
+            destination,
+            service: "",
+            rule: "",
+            subset: "",
+            endpoint: None,
+            status: 0,
+            reason: kind.name(),
+            received: 0,
+            sent: 0,
+            duration: Duration::ZERO,
+            attempts: 0,
+        }
+    }
 }
 
 /// Where access records go.

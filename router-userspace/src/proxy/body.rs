@@ -16,10 +16,17 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::{sync::Notify, time::Instant};
 
+pub(crate) use allowance::Allowance;
 pub(crate) use copy::{Copied, Progress};
 pub(crate) use replay::Replay;
 pub(crate) use response::{ResponseBody, Upstream};
 
+use super::{
+    error::{Kind, ProxyError},
+    headers,
+};
+
+mod allowance;
 mod copy;
 mod replay;
 mod response;
@@ -32,6 +39,8 @@ pub(crate) struct Transfer {
     settled: OnceLock<Instant>,
     whole: AtomicBool,
     failed: AtomicBool,
+    /// What was wrong with it, where the client did more than go away.
+    fault: OnceLock<ProxyError>,
     settling: Notify,
 }
 
@@ -49,6 +58,19 @@ impl Transfer {
     /// True when the client broke off.
     pub(crate) fn is_failed(&self) -> bool {
         self.failed.load(Relaxed)
+    }
+
+    /// What was wrong with a failed body; none: its client has gone.
+    pub(crate) fn fault(&self) -> Option<ProxyError> {
+        self.fault.get().copied()
+    }
+
+    fn fail(&self, fault: Option<ProxyError>) {
+        if let Some(error) = fault {
+            let _ = self.fault.set(error);
+        }
+        self.failed.store(true, Relaxed);
+        self.settle();
     }
 
     /// Resolves when nothing more is awaited from the client, with the moment when that was.
@@ -73,6 +95,7 @@ impl Transfer {
 pub(crate) struct Metered {
     body: Incoming,
     transfer: Arc<Transfer>,
+    allowance: Allowance,
     /// Copies on their way to mirrors.
     taps: Vec<copy::Tap>,
 }
@@ -82,6 +105,7 @@ impl Metered {
         Self {
             body,
             transfer,
+            allowance: Allowance::unbounded(),
             taps: Vec::new(),
         }
     }
@@ -93,12 +117,27 @@ impl Metered {
         copied
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+    /// Bounds the time that the client may take.
+    pub(crate) fn allow(&mut self, allowance: Allowance) {
+        self.allowance = allowance;
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) else {
+            ready!(self.allowance.poll_used_up(cx));
+            let error = ProxyError::new(Kind::BodyTimeout, "the request's body took too long");
+            return Poll::Ready(Some(Err(self.refuse(error))));
+        };
         match &frame {
             Some(Ok(frame)) => {
                 let length = frame.data_ref().map_or(0, Bytes::len);
+                self.allowance.receives(length);
                 self.transfer.bytes.fetch_add(length as u64, Relaxed);
+                if let Some(trailers) = frame.trailers_ref()
+                    && let Err(error) = headers::check_trailers(trailers)
+                {
+                    return Poll::Ready(Some(Err(self.refuse(error))));
+                }
                 for tap in &self.taps {
                     tap.show(frame);
                 }
@@ -107,13 +146,18 @@ impl Metered {
                 }
             }
             Some(Err(_)) => {
-                self.transfer.failed.store(true, Relaxed);
-                self.transfer.settle();
+                self.transfer.fail(None);
                 self.taps.clear();
             }
             None => self.end(),
         }
-        Poll::Ready(frame)
+        Poll::Ready(frame.map(|result| result.map_err(BodyError::Client)))
+    }
+
+    fn refuse(&mut self, error: ProxyError) -> BodyError {
+        self.transfer.fail(Some(error));
+        self.taps.clear();
+        BodyError::Refused(error)
     }
 
     fn end(&self) {
@@ -146,6 +190,8 @@ pub(crate) enum RequestBody {
 pub(crate) enum BodyError {
     #[error("the client's body broke off: {0}")]
     Client(#[source] hyper::Error),
+    #[error("the client's body was refused: {0}")]
+    Refused(#[source] ProxyError),
     #[error("another attempt took over")]
     Superseded,
     #[error("the copy fell behind")]
@@ -164,7 +210,7 @@ impl Body for RequestBody {
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match self.get_mut() {
             Self::Empty => Poll::Ready(None),
-            Self::Stream(body) => body.poll(cx).map_err(BodyError::Client),
+            Self::Stream(body) => body.poll(cx),
             Self::Replay(reading) => reading.poll(cx),
             Self::Copied(copied) => copied.poll(cx),
         }

@@ -5,10 +5,7 @@
 use std::{
     net::SocketAddr,
     os::fd::AsFd,
-    sync::{
-        Arc, OnceLock,
-        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed},
-    },
+    sync::{Arc, OnceLock},
     time::Duration,
 };
 
@@ -19,9 +16,14 @@ use tokio::{
 };
 
 use super::{
-    decide::port_at, downstream, drain::Draining, error::Kind, stats::WorkerStats, tcp, worker::Worker,
+    access::AccessRecord, decide::port_at, downstream, drain::Draining, error::Kind, stats::WorkerStats, tcp,
+    worker::Worker,
 };
 use crate::enforce::Origin;
+
+mod activity;
+
+pub(crate) use activity::{Activity, Look, Switch};
 
 /// The client's connection preface of HTTP/2 with prior knowledge.
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -69,6 +71,22 @@ impl Session {
         self.protocol == HTTP2
     }
 
+    /// Counts and logs the refusal of what never became a request.
+    pub(crate) fn refused_unseen(&self, kind: Kind) {
+        let record = AccessRecord {
+            caller: self.caller().unwrap_or_default(),
+            ..AccessRecord::refused(self.protocol, self.client, self.destination, kind)
+        };
+        refuse(&self.worker, &record, kind);
+    }
+
+    /// At the end of a connection: says why it broke off, if no request did.
+    pub(crate) fn note_break(&self) {
+        if let Some(error) = self.activity.unsaid_break() {
+            self.refused_unseen(error.kind);
+        }
+    }
+
     /// The caller's workload. A pod's first connection may be quicker than the registry, so an unknown caller is
     /// asked for again.
     pub(crate) fn caller(&self) -> Option<&str> {
@@ -81,95 +99,69 @@ impl Session {
     }
 }
 
-/// What a downstream connection is doing, so that one coarse timer per connection can tell a slow client from an
-/// idle one without any timer per request.
-#[derive(Debug, Default)]
-pub(crate) struct Activity {
-    in_flight: AtomicU32,
-    requests: AtomicU64,
-    /// Bytes came while no request was in flight: a head is on its way.
-    receiving: AtomicBool,
-    /// The connection is to end with a reset.
-    aborted: AtomicBool,
-}
-
-impl Activity {
-    /// Makes the connection end with a reset, so that its client cannot take the end for an answer.
-    pub(crate) fn abort(&self) {
-        self.aborted.store(true, Relaxed);
-    }
-
-    pub(crate) fn is_aborted(&self) -> bool {
-        self.aborted.load(Relaxed)
-    }
-
-    pub(crate) fn request_begins(&self) {
-        self.in_flight.fetch_add(1, Relaxed);
-        self.requests.fetch_add(1, Relaxed);
-        self.receiving.store(false, Relaxed);
-    }
-
-    pub(crate) fn request_ends(&self) {
-        self.in_flight.fetch_sub(1, Relaxed);
-    }
-
-    pub(crate) fn receives(&self) {
-        if self.in_flight.load(Relaxed) == 0 {
-            self.receiving.store(true, Relaxed);
-        }
-    }
-
-    /// What can be told apart from one look to the next.
-    pub(crate) fn look(&self) -> Look {
-        Look {
-            idle: self.in_flight.load(Relaxed) == 0,
-            requests: self.requests.load(Relaxed),
-            receiving: self.receiving.load(Relaxed),
-        }
-    }
-}
-
-/// A look at an [`Activity`].
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub(crate) struct Look {
-    pub(crate) idle: bool,
-    pub(crate) requests: u64,
-    pub(crate) receiving: bool,
-}
-
 /// Serves a connection to its end.
 pub(crate) async fn serve(worker: Arc<Worker>, stream: TcpStream, client: SocketAddr, draining: Draining) {
     let _open = Open::new(worker.stats.clone());
-    if let Err(kind) = route(&worker, stream, client, draining).await {
-        worker.stats.reason(kind);
-        tracing::debug!(%client, reason = kind.name(), "connection refused");
+    // Where the client meant to go, if that is known.
+    let mut destination = stream.local_addr().unwrap_or(client);
+    match route(&worker, stream, client, &mut destination, draining).await {
+        Ok(()) => {}
+        Err(Refused::Logged(kind)) => worker.stats.reason(kind),
+        Err(Refused::Unseen(kind)) => {
+            let record = AccessRecord::refused("TCP", client, destination, kind);
+            refuse(&worker, &record, kind);
+        }
     }
 }
 
-/// Finds out what the connection is, and serves it accordingly. An error: it was closed unserved.
+/// A connection that was closed unserved.
+enum Refused {
+    /// It has its line in the access log, or deserves none.
+    Logged(Kind),
+    /// Nobody has said so yet.
+    Unseen(Kind),
+}
+
+fn refuse(worker: &Worker, record: &AccessRecord<'_>, kind: Kind) {
+    worker.stats.reason(kind);
+    tracing::debug!(client = %record.client, reason = kind.name(), "refused");
+    if let Some(sink) = worker.access() {
+        sink.record(record);
+    }
+}
+
+/// Finds out what the connection is, and serves it accordingly.
 async fn route(
     worker: &Arc<Worker>,
     stream: TcpStream,
     client: SocketAddr,
+    destination: &mut SocketAddr,
     draining: Draining,
-) -> Result<(), Kind> {
+) -> Result<(), Refused> {
     let origin = match worker.enforcement().origin(stream.as_fd()) {
         Ok(Some(origin)) => origin,
-        Ok(None) => return Err(Kind::NoOriginalDestination),
+        Ok(None) => return Err(Refused::Unseen(Kind::NoOriginalDestination)),
         Err(error) => {
             tracing::warn!(%client, %error, "the original destination could not be read");
-            return Err(Kind::NoOriginalDestination);
+            return Err(Refused::Unseen(Kind::NoOriginalDestination));
         }
     };
+    *destination = origin.destination;
     let view = worker.views().load();
-    let port = port_at(&view.snapshot, origin.destination).ok_or(Kind::NoService)?;
+    let port = port_at(&view.snapshot, origin.destination).ok_or(Refused::Unseen(Kind::NoService))?;
     let is_http = port.protocol().is_http();
     drop(view);
     if !is_http {
         let session = Session::new(worker.clone(), client, origin, "TCP");
-        return tcp::serve(&session, stream).await;
+        return tcp::serve(&session, stream).await.map_err(Refused::Logged);
     }
-    let http2 = is_http2(&stream, worker.limits().head_timeout).await?;
+    let http2 = is_http2(&stream, worker.limits().head_timeout)
+        .await
+        .map_err(|kind| match kind {
+            // Whoever only looks whether somebody listens is not worth a line.
+            Kind::ClientDisconnected => Refused::Logged(kind),
+            _ => Refused::Unseen(kind),
+        })?;
     let protocol = if http2 { HTTP2 } else { "HTTP/1.1" };
     let session = Arc::new(Session::new(worker.clone(), client, origin, protocol));
     if http2 {

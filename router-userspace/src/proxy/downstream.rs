@@ -4,11 +4,8 @@
 
 use std::{
     future::Future,
-    io,
     pin::{Pin, pin},
     sync::Arc,
-    task::{Context, Poll},
-    time::Duration,
 };
 
 use http::Request;
@@ -18,25 +15,44 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use socket2::SockRef;
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
     time::{Instant, MissedTickBehavior, interval_at, sleep},
 };
 
-use super::{
-    connection::{Activity, Look, Session},
-    drain::Draining,
-    error::Kind,
-    limits::Limits,
-    pipeline,
+use self::{
+    framing::Bounds,
+    guarded::Guarded,
+    patience::{Judgement, Patience},
+    strict::Strict,
+    watched::Watched,
 };
+use super::{connection::Session, drain::Draining, error::Kind, pipeline};
+
+mod frames;
+mod framing;
+mod guarded;
+mod patience;
+mod strict;
+mod watched;
+
+/// Bytes by which hyper's and h2's own bounds of a head are above ours, so that it is our refusal, with its reason, that
+/// a client gets to see.
+const SLACK: usize = 16 * 1024;
+
+/// Fields that hyper takes without being told; the last one only in heads, not in trailer sections.
+const HYPER_FIELDS: usize = 100;
 
 /// Serves an HTTP/1.1 connection to its end.
 pub(crate) async fn serve_http1(session: Arc<Session>, stream: TcpStream, draining: Draining) {
     let limits = session.worker.limits();
-    let activity = session.activity.clone();
+    let bounds = Bounds {
+        head_bytes: limits.head_bytes,
+        fields: limits.fields,
+        tolerated: limits.tolerated,
+    };
+    let stream = Watched::new(stream, session.activity.clone());
+    let stream = Strict::new(stream, bounds, session.activity.clone());
     let requests = {
         let session = session.clone();
         service_fn(move |request: Request<Incoming>| {
@@ -44,10 +60,15 @@ pub(crate) async fn serve_http1(session: Arc<Session>, stream: TcpStream, draini
             pipeline::serve(session, request)
         })
     };
-    let connection = http1::Builder::new()
-        .max_buf_size(limits.http1_buffer)
-        .max_header_size(limits.head_bytes)
-        .serve_connection(TokioIo::new(Watched::new(stream, activity)), requests)
+    let mut server = http1::Builder::new();
+    server
+        .max_buf_size(limits.http1_buffer.max(limits.head_bytes + 2 * SLACK))
+        .max_header_size(limits.head_bytes + SLACK);
+    if limits.fields >= HYPER_FIELDS {
+        server.max_headers(limits.fields + 1);
+    }
+    let connection = server
+        .serve_connection(TokioIo::new(stream), requests)
         .with_upgrades();
     let connection = pin!(connection);
     supervise(
@@ -61,7 +82,8 @@ pub(crate) async fn serve_http1(session: Arc<Session>, stream: TcpStream, draini
 
 /// Serves an HTTP/2 connection to its end.
 pub(crate) async fn serve_http2(session: Arc<Session>, stream: TcpStream, draining: Draining) {
-    let activity = session.activity.clone();
+    let stream = Watched::new(stream, session.activity.clone());
+    let stream = Guarded::new(stream, session.clone());
     let requests = {
         let session = session.clone();
         service_fn(move |request: Request<Incoming>| {
@@ -75,10 +97,10 @@ pub(crate) async fn serve_http2(session: Arc<Session>, stream: TcpStream, draini
         .max_concurrent_streams(limits.streams)
         .max_pending_accept_reset_streams(limits.pending_resets)
         .max_local_error_reset_streams(limits.error_resets)
-        .max_header_list_size(u32::try_from(limits.head_bytes).unwrap_or(u32::MAX))
+        .max_header_list_size(u32::try_from(limits.head_bytes + SLACK).unwrap_or(u32::MAX))
         .initial_stream_window_size(limits.stream_window)
         .initial_connection_window_size(limits.connection_window)
-        .serve_connection(TokioIo::new(Watched::new(stream, activity)), requests);
+        .serve_connection(TokioIo::new(stream), requests);
     let connection = pin!(connection);
     supervise(
         &session,
@@ -116,7 +138,12 @@ async fn supervise<C>(
             _ = clock.tick() => match patience.look(session.activity.look()) {
                 Judgement::Fine => {}
                 Judgement::Idle => break,
-                Judgement::Slow => return session.worker.stats.reason(Kind::HeadTimeout),
+                Judgement::Slow if session.activity.refuses() => return,
+                Judgement::Slow if session.is_http2() || session.activity.is_head_overdue() => {
+                    return session.refused_unseen(Kind::HeadTimeout);
+                }
+                // The stream answers at its next reading, which follows.
+                Judgement::Slow => session.activity.head_is_overdue(),
             },
             () = draining.begun() => {
                 if waits == Waits::ForRequest {
@@ -135,114 +162,13 @@ async fn supervise<C>(
 }
 
 fn log_end(session: &Session, ended: Result<(), hyper::Error>) {
+    session.note_break();
     if let Err(error) = ended {
         let client = session.client;
+        if error.is_parse() {
+            // hyper answered by itself what our own reading had let pass.
+            session.refused_unseen(Kind::BadRequest);
+        }
         tracing::debug!(%client, %error, "downstream connection ended");
     }
 }
-
-/// Tells slow and idle clients by comparing one look with the next.
-struct Patience {
-    last: Look,
-    unchanged: u64,
-    idle_looks: u64,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Judgement {
-    Fine,
-    /// A head has been on its way since the last look.
-    Slow,
-    /// Nothing has happened for long.
-    Idle,
-}
-
-impl Patience {
-    fn new(limits: &Limits) -> Self {
-        let period = limits.head_timeout.as_secs_f64().max(f64::MIN_POSITIVE);
-        Self {
-            last: Look::default(),
-            unchanged: 0,
-            idle_looks: (limits.downstream_idle.as_secs_f64() / period).ceil() as u64,
-        }
-    }
-
-    fn look(&mut self, now: Look) -> Judgement {
-        let unchanged = now == self.last;
-        self.last = now;
-        if !now.idle || !unchanged {
-            self.unchanged = 0;
-            return Judgement::Fine;
-        }
-        self.unchanged += 1;
-        if now.receiving {
-            Judgement::Slow
-        } else if self.unchanged >= self.idle_looks {
-            Judgement::Idle
-        } else {
-            Judgement::Fine
-        }
-    }
-}
-
-/// A client's stream that notes when bytes come.
-struct Watched {
-    stream: TcpStream,
-    activity: Arc<Activity>,
-}
-
-impl Watched {
-    const fn new(stream: TcpStream, activity: Arc<Activity>) -> Self {
-        Self { stream, activity }
-    }
-}
-
-impl Drop for Watched {
-    fn drop(&mut self) {
-        if self.activity.is_aborted() {
-            // Closing a socket that does not linger resets its connection. That this fails is no reason to keep it.
-            let _ = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
-        }
-    }
-}
-
-impl AsyncRead for Watched {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        let before = buf.filled().len();
-        let read = Pin::new(&mut this.stream).poll_read(cx, buf);
-        if buf.filled().len() > before {
-            this.activity.receives();
-        }
-        read
-    }
-}
-
-impl AsyncWrite for Watched {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write(cx, bytes)
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write_vectored(cx, slices)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
-    }
-}
-
-#[cfg(test)]
-mod tests;

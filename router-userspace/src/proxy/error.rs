@@ -41,12 +41,27 @@ macro_rules! kinds {
 kinds! {
     /// The request is malformed, ambiguous or not allowed to be forwarded.
     BadRequest = Downstream, "bad-request";
+    /// A message's length is stated twice, or not as the standard has it: two readers could divide the client's bytes
+    /// differently.
+    BadFraming = Downstream, "bad-framing";
+    /// The request's head, a header list or a trailer section is too long or has too many fields.
+    HeadTooLarge = Downstream, "head-too-large";
+    /// The client expects something other than `100-continue`.
+    ExpectationFailed = Downstream, "expectation-failed";
     /// `CONNECT` is not offered.
     ConnectNotAllowed = Downstream, "connect-not-allowed";
     /// The client closed its connection, or reset its stream, before the exchange ended.
     ClientDisconnected = Downstream, "client-disconnected";
     /// The client took too long to send a request head.
     HeadTimeout = Downstream, "head-timeout";
+    /// The client sent a request's body too slowly, or stopped.
+    BodyTimeout = Downstream, "body-timeout";
+    /// The client opened HTTP/2 streams and reset them faster than it may.
+    RapidReset = Downstream, "rapid-reset";
+    /// The client sent more HTTP/2 frames that carry nothing than it may.
+    FrameFlood = Downstream, "frame-flood";
+    /// The client broke HTTP/2; the stream or the connection was reset without a response.
+    ClientProtocolError = Downstream, "client-protocol-error";
     /// The kernel did not redirect the connection, so that nobody knows where it was meant to go.
     NoOriginalDestination = Downstream, "no-original-destination";
     /// The original destination is no service port of the configuration in force.

@@ -10,16 +10,19 @@ use tokio::time::Instant;
 
 use super::{
     access::AccessRecord,
-    body::Transfer,
+    body::{Allowance, Transfer},
     connection::Session,
-    error::{Kind, ProxyError},
-    headers::X_REQUEST_ID,
+    error::{Kind, ProxyError, Side},
+    headers::{self, X_REQUEST_ID},
+    respond::Dialect,
     stats::WorkerStats,
 };
 
 /// One request and its response.
 pub(crate) struct Exchange {
     session: Arc<Session>,
+    /// How the client wants to be answered.
+    pub(crate) dialect: Dialect,
     pub(crate) started: Instant,
     /// The request's body; none when it has none.
     pub(crate) request: Option<Arc<Transfer>>,
@@ -68,6 +71,7 @@ impl Exchange {
         });
         Self {
             session: session.clone(),
+            dialect: Dialect::of(&parts.headers),
             started: Instant::now(),
             request: None,
             attempts: 0,
@@ -82,6 +86,40 @@ impl Exchange {
 
     pub(crate) fn session(&self) -> &Arc<Session> {
         &self.session
+    }
+
+    /// Whether the request may be looked at all.
+    ///
+    /// # Errors
+    ///
+    /// Its stream refused it, or its head is too large.
+    pub(crate) fn admitted(&self, parts: &request::Parts) -> Result<(), ProxyError> {
+        let session = &self.session;
+        if session.is_http2() {
+            return headers::check_list(parts, session.worker.limits());
+        }
+        session.activity.refusal().map_or(Ok(()), Err)
+    }
+
+    /// How long the client may keep the request's body waiting. Streams of gRPC may be silent for as long as they like.
+    pub(crate) fn allowance(&self) -> Allowance {
+        match self.dialect {
+            Dialect::Grpc => Allowance::unbounded(),
+            Dialect::Http => Allowance::new(self.session.worker.limits()),
+        }
+    }
+
+    /// What really happened, where an error is only what became of a request whose body broke off.
+    pub(crate) fn blame(&self, error: ProxyError) -> ProxyError {
+        let failed = self.request.as_ref().filter(|request| request.is_failed());
+        let Some(request) = failed.filter(|_| error.side() != Side::Internal) else {
+            return error;
+        };
+        let gone = || ProxyError::new(Kind::ClientDisconnected, "the request's body broke off");
+        request
+            .fault()
+            .or_else(|| self.session.activity.broken_off())
+            .unwrap_or_else(gone)
     }
 
     /// Notes the decision.
@@ -128,7 +166,7 @@ impl Exchange {
 
     /// Notes why the response is not what the endpoint sent, or not complete. The first outcome counts.
     pub(crate) fn fail(&mut self, error: &ProxyError) {
-        self.settle(Outcome::Failed(error.kind));
+        self.settle(Outcome::Failed(self.blame(*error).kind));
     }
 
     /// Notes what went through a tunnel that has ended.
@@ -189,7 +227,10 @@ impl Drop for Exchange {
             Outcome::Complete => None,
             Outcome::Failed(kind) => Some(kind),
             Outcome::Open if self.session.worker.is_stopping() => Some(Kind::Draining),
-            Outcome::Open => Some(Kind::ClientDisconnected),
+            Outcome::Open => {
+                let broken = self.session.activity.broken_off();
+                Some(broken.map_or(Kind::ClientDisconnected, |error| error.kind))
+            }
         };
         let stats = self.stats();
         stats.response(self.status);

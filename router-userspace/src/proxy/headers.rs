@@ -13,6 +13,10 @@ use http::{
 
 use super::error::{Kind, ProxyError};
 
+mod bounds;
+
+pub(crate) use bounds::{check_list, check_trailers};
+
 pub(crate) const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 pub(crate) const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -27,9 +31,12 @@ const UPGRADE_TOKEN: HeaderValue = HeaderValue::from_static("upgrade");
 const MAX_CONNECTION_OPTIONS: usize = 9;
 
 /// Fields that a `Connection` field must not name: dropping them would change what the request means.
-const PROTECTED: [&str; 7] = [
+const PROTECTED: [&str; 10] = [
     "host",
     "content-length",
+    "authorization",
+    "content-type",
+    "content-encoding",
     "x-forwarded-for",
     "x-forwarded-host",
     "x-forwarded-proto",
@@ -52,8 +59,7 @@ pub(crate) fn sanitise(parts: &mut request::Parts) -> Result<(), ProxyError> {
     settle_host(parts)?;
     let upgrade = parts.version == Version::HTTP_11 && wants_upgrade(&parts.headers);
     drop_hop_by_hop(&mut parts.headers, upgrade)?;
-    // The proxy itself answers `Expect: 100-continue`, when the body is first asked for.
-    parts.headers.remove(EXPECT);
+    meet_expectation(&mut parts.headers)?;
     if parts.version == Version::HTTP_2 {
         join_cookies(&mut parts.headers);
     }
@@ -125,11 +131,33 @@ fn is_host(text: &[u8]) -> bool {
         .all(|b| b.is_ascii_alphanumeric() || b"-._~%!$&'()*+;=:[]".contains(b))
 }
 
-/// True when the connection is to become a tunnel, except to HTTP/2: `h2c` would lead past the rules.
+/// The proxy itself answers `Expect: 100-continue`, when the body is first asked for. It can meet no other.
+fn meet_expectation(headers: &mut HeaderMap) -> Result<(), ProxyError> {
+    if !headers.contains_key(EXPECT) {
+        return Ok(());
+    }
+    if tokens(headers, &EXPECT).any(|expected| !expected.eq_ignore_ascii_case(b"100-continue")) {
+        return Err(ProxyError::new(
+            Kind::ExpectationFailed,
+            "an expectation other than 100-continue",
+        ));
+    }
+    headers.remove(EXPECT);
+    Ok(())
+}
+
+/// True when the connection is to become a tunnel, except to HTTP/2: `h2c` would lead past the rules. A request with a
+/// body does not become one: the tunnel's bytes could not be told from the next request's.
 fn wants_upgrade(headers: &HeaderMap) -> bool {
     let listed = || tokens(headers, &CONNECTION).any(|t| t.eq_ignore_ascii_case(b"upgrade"));
     let to_http2 = || tokens(headers, &UPGRADE).any(|t| t.len() >= 2 && t[..2].eq_ignore_ascii_case(b"h2"));
-    headers.contains_key(UPGRADE) && listed() && !to_http2()
+    let has_body = || {
+        headers.contains_key(TRANSFER_ENCODING)
+            || headers
+                .get(CONTENT_LENGTH)
+                .is_some_and(|length| length.as_bytes().iter().any(|digit| *digit != b'0'))
+    };
+    headers.contains_key(UPGRADE) && listed() && !to_http2() && !has_body()
 }
 
 /// True when a sanitised request asks for a tunnel.

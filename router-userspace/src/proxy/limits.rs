@@ -4,14 +4,42 @@
 
 use std::time::Duration;
 
+/// How often something may happen.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Rate {
+    /// Times a second in the long run.
+    pub per_second: u32,
+    /// Times at once; at least 1.
+    pub burst: u32,
+}
+
+/// What clients are forgiven. The default is nothing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Tolerated {
+    /// Bytes of UTF-8 in a request's target that should have been percent-encoded.
+    pub non_ascii_target: bool,
+    /// `Content-Length` beside `Transfer-Encoding: chunked` (RFC 9112, 6.1 leaves it to the server). The length is
+    /// dropped, and the connection closed after the response, so that nothing can be smuggled behind the body.
+    pub length_beside_chunked: bool,
+}
+
 /// Bounds of the proxy. The defaults are safe for untrusted clients.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// Bytes of an HTTP/1.1 request head or an HTTP/2 header list (Envoy: 60 KiB). A head has at most 100 fields.
+    /// Bytes of an HTTP/1.1 request head, an HTTP/2 header list (RFC 9113, 6.5.2) or a trailer section (Envoy: 60
+    /// KiB).
     pub head_bytes: usize,
+    /// Fields of a request head or trailer section (Envoy, hyper: 100).
+    pub fields: usize,
     /// A client that has begun a request head must end it within this time; enforced within twice the value. A
     /// client that sends nothing at all on a new connection has as long.
     pub head_timeout: Duration,
+    /// A client that has begun a request's body may keep it waiting this long. Every `1 / body_rate` of a second that
+    /// it has spent is given back by a byte. Not for gRPC requests, whose streams may be silent, and not for tunnels.
+    /// Zero: for ever. (nginx: 60 s between two reads.)
+    pub body_timeout: Duration,
+    /// Bytes a second that a body must come with on average, once `body_timeout` is used up (Kestrel: 240).
+    pub body_rate: u32,
     /// A downstream connection without a request for this long is closed (Envoy: 1 hour).
     pub downstream_idle: Duration,
     /// Downstream connections of one worker; beyond it connections wait in the listener's queue.
@@ -25,6 +53,14 @@ pub struct Limits {
     pub pending_resets: usize,
     /// Streams that were reset for a client's protocol errors before its connection is closed.
     pub error_resets: usize,
+    /// Streams that a client may reset, whether they were accepted or not (rapid reset; nghttp2: 33 a second, burst
+    /// 1,000).
+    pub resets: Rate,
+    /// Frames without content that a client may send: PING, SETTINGS, PRIORITY, empty DATA and such. Every frame with
+    /// content, in both directions, buys another.
+    pub control_frames: Rate,
+    /// What is not refused, though it should be.
+    pub tolerated: Tolerated,
     /// HTTP/2 flow-control window of a stream, in bytes: what one stalled stream may hold in memory.
     pub stream_window: u32,
     /// HTTP/2 flow-control window of a connection, in bytes.
@@ -64,13 +100,25 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             head_bytes: 60 * 1024,
+            fields: 100,
             head_timeout: Duration::from_secs(10),
+            body_timeout: Duration::from_secs(60),
+            body_rate: 240,
             downstream_idle: Duration::from_secs(3600),
             connections_per_worker: 16_384,
             backlog: 4096,
             streams: 256,
             pending_resets: 20,
             error_resets: 256,
+            resets: Rate {
+                per_second: 33,
+                burst: 1000,
+            },
+            control_frames: Rate {
+                per_second: 1000,
+                burst: 10_000,
+            },
+            tolerated: Tolerated::default(),
             stream_window: 256 * 1024,
             connection_window: 1024 * 1024,
             http1_buffer: 128 * 1024,

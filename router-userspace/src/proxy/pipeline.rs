@@ -40,10 +40,12 @@ pub(crate) async fn serve(
     request: Request<Incoming>,
 ) -> Result<Response<ResponseBody>, Reset> {
     let (head, body) = request.into_parts();
-    let dialect = Dialect::of(&head.headers);
     let mut exchange = Exchange::begin(&session, &head);
+    let dialect = exchange.dialect;
     let mut additions = Additions::default();
-    let outcome = answer(&mut exchange, &mut additions, head, body).await;
+    let outcome = answer(&mut exchange, &mut additions, head, body)
+        .await
+        .map_err(|error| exchange.blame(error));
     additions.went(&exchange, outcome.as_ref().err().map(|error| error.kind));
     // Whoever sends a request that is refused for its form may mean the next bytes as something else as well.
     let malformed = outcome
@@ -59,7 +61,11 @@ pub(crate) async fn serve(
     };
     additions.write(response.headers_mut());
     let tunnel = response.status() == StatusCode::SWITCHING_PROTOCOLS;
-    if (malformed || session.worker.is_stopping()) && !session.is_http2() && !tunnel {
+    let spoilt = malformed || session.activity.answered(tunnel);
+    if (spoilt || session.worker.is_stopping()) && !session.is_http2() && !tunnel {
+        if spoilt {
+            session.activity.refuse();
+        }
         let close = HeaderValue::from_static("close");
         response.headers_mut().insert(CONNECTION, close);
     }
@@ -78,7 +84,9 @@ pub(crate) struct Reset(
 fn reset(code: Http2Error, error: &ProxyError, mut exchange: Exchange) -> Reset {
     exchange.fail(error);
     let session = exchange.session();
-    if !session.is_http2() {
+    if session.is_http2() {
+        session.activity.resets_by_rule();
+    } else {
         session.activity.abort();
     }
     Reset(h2::Reason::from(code.number()).into())
@@ -93,6 +101,7 @@ async fn answer(
     let session = exchange.session().clone();
     let worker = &session.worker;
     let client = head.extensions.remove::<OnUpgrade>();
+    exchange.admitted(&head)?;
     headers::sanitise(&mut head)?;
     let explained = worker.disclosure().explain.as_ref();
     let explained = explained.filter(|name| head.headers.remove(*name).is_some());
@@ -238,6 +247,7 @@ fn outbound_body(
     let transfer = Arc::new(Transfer::default());
     exchange.request = Some(transfer.clone());
     let mut body = Metered::new(body, transfer);
+    body.allow(exchange.allowance());
     mirrors.tap(&mut body, exchange.session().worker.limits().mirror_bytes);
     if destination.retries.is_some_and(|retries| retries.attempts > 0) {
         let bound = exchange.session().worker.limits().replay_bytes;

@@ -126,10 +126,13 @@ fn grpc(status: u16, text: Bytes, mut exchange: Exchange) -> Response<ResponseBo
 fn status(error: &ProxyError) -> StatusCode {
     const UNAVAILABLE: StatusCode = StatusCode::SERVICE_UNAVAILABLE;
     match error.kind {
-        Kind::BadRequest => StatusCode::BAD_REQUEST,
+        Kind::BadRequest | Kind::BadFraming => StatusCode::BAD_REQUEST,
+        Kind::RapidReset | Kind::FrameFlood | Kind::ClientProtocolError => StatusCode::BAD_REQUEST,
+        Kind::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+        Kind::ExpectationFailed => StatusCode::EXPECTATION_FAILED,
         Kind::ConnectNotAllowed => StatusCode::FORBIDDEN,
         Kind::ClientDisconnected => StatusCode::BAD_REQUEST,
-        Kind::HeadTimeout => StatusCode::REQUEST_TIMEOUT,
+        Kind::HeadTimeout | Kind::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
         Kind::RequestTimeout | Kind::PerTryTimeout => StatusCode::GATEWAY_TIMEOUT,
         Kind::UpstreamProtocolError => StatusCode::BAD_GATEWAY,
         Kind::FaultAbort => match error.abort {

@@ -121,9 +121,7 @@ impl Reading {
         if state.ended {
             return Poll::Ready(None);
         }
-        let frame = ready!(state.body.poll(cx))
-            .transpose()
-            .map_err(BodyError::Client)?;
+        let frame = ready!(state.body.poll(cx)).transpose()?;
         let Some(frame) = frame else {
             state.ended = true;
             return Poll::Ready(None);

@@ -1,8 +1,9 @@
-//! Tests of `downstream`: who is slow, who is idle.
+//! Tests of `patience`: who is slow, who is idle.
 
 use std::time::Duration;
 
 use super::*;
+use crate::proxy::connection::Activity;
 
 fn patience() -> Patience {
     Patience::new(&Limits {
