@@ -49,7 +49,6 @@ async fn nothing_can_be_injected_into_the_request_that_is_forwarded() {
             with(":path", "/ HTTP/1.1\r\nx: y\r\n\r\nGET /smuggled"),
         ),
         ("a space alone in the path", with(":path", "/a b")),
-        ("CR LF in the path", with(":path", "/\r\nx: y")),
         ("a path beyond ASCII", with(":path", "/\u{e9}")),
         ("a path without a slash", with(":path", "a")),
         ("a host in the path", with(":path", "http://b/")),

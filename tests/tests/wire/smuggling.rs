@@ -217,9 +217,8 @@ async fn lines_that_two_readers_could_read_differently_are_refused() {
 }
 
 #[tokio::test]
-async fn hosts_hops_and_expectations_that_mislead_are_refused() {
+async fn hosts_that_mislead_are_refused() {
     const REASON: &str = "bad-request";
-    let many = format!("connection: {}", ["a"; 10].join(","));
     let cases = [
         ("two hosts", post("host: b"), 400, REASON),
         ("two hosts that agree", post("Host: a"), 400, REASON),
@@ -254,6 +253,15 @@ async fn hosts_hops_and_expectations_that_mislead_are_refused() {
             400,
             REASON,
         ),
+    ];
+    refused(&cases).await;
+}
+
+#[tokio::test]
+async fn options_and_expectations_that_mislead_are_refused() {
+    const REASON: &str = "bad-request";
+    let many = format!("connection: {}", ["a"; 10].join(","));
+    let cases = [
         (
             "a host dropped by Connection",
             post("connection: host"),
