@@ -15,11 +15,13 @@ mod wire {
     mod frames;
     mod server;
 
+    mod agreement;
     mod conformance;
     mod cors;
     mod disclosure;
     mod drain;
     mod faults;
+    mod grpc;
     mod http2;
     mod hygiene;
     mod mirrors;
@@ -35,4 +37,5 @@ mod wire {
     mod smuggling;
     mod streaming;
     mod tcp;
+    mod websocket;
 }

@@ -81,6 +81,10 @@ pub fn service(protocol: Protocol, instances: &[(SocketAddr, &str)]) -> Model {
 pub struct Kernel {
     /// Accepted sockets have no original destination.
     pub blind: std::sync::atomic::AtomicBool,
+    /// Original destination and cgroup of connections from an address; of others: the service's port 80, and 7.
+    pub origins: Mutex<HashMap<IpAddr, Origin>>,
+    /// Names of workloads by their cgroups, beside the one of cgroup 7.
+    pub workloads: Mutex<HashMap<u64, Arc<str>>>,
     /// Limit per policy object.
     pub limits: Mutex<HashMap<String, usize>>,
     claimed: Mutex<Vec<Claim>>,
@@ -127,11 +131,12 @@ impl Enforcement for Kernel {
         if self.blind.load(std::sync::atomic::Ordering::Relaxed) {
             return Ok(None);
         }
-        SockRef::from(&accepted).peer_addr()?;
-        Ok(Some(Origin {
+        let peer = SockRef::from(&accepted).peer_addr()?.as_socket();
+        let told = peer.and_then(|peer| self.origins.lock().unwrap().get(&peer.ip()).copied());
+        Ok(Some(told.unwrap_or(Origin {
             destination: SocketAddr::new(ADDRESS, 80),
             cgroup: 7,
-        }))
+        })))
     }
 
     fn claim(&self, socket: BorrowedFd<'_>, policy: Option<&str>, _: SocketAddr) -> io::Result<()> {
@@ -173,7 +178,8 @@ pub const CALLER: &str = "default/productpage";
 
 impl Callers for Kernel {
     fn workload(&self, cgroup: u64) -> Option<Arc<str>> {
-        (cgroup == 7).then(|| CALLER.into())
+        let told = self.workloads.lock().unwrap().get(&cgroup).cloned();
+        told.or_else(|| (cgroup == 7).then(|| CALLER.into()))
     }
 }
 
@@ -183,6 +189,7 @@ pub struct Line {
     pub method: String,
     pub path: String,
     pub protocol: &'static str,
+    pub service: String,
     pub rule: String,
     pub subset: String,
     pub caller: String,
@@ -200,6 +207,11 @@ pub struct Line {
 pub struct Log(Mutex<Vec<Line>>);
 
 impl Log {
+    /// All lines so far, which are forgotten.
+    pub fn take(&self) -> Vec<Line> {
+        std::mem::take(&mut self.0.lock().unwrap())
+    }
+
     pub fn count(&self) -> usize {
         self.0.lock().unwrap().len()
     }
@@ -219,6 +231,7 @@ impl AccessSink for Log {
             method: r.method.into(),
             path: r.path.into(),
             protocol: r.protocol,
+            service: r.service.into(),
             rule: r.rule.into(),
             subset: r.subset.into(),
             caller: r.caller.into(),
