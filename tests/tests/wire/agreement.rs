@@ -19,7 +19,8 @@ use router_rules::Snapshot;
 use router_userspace::{
     admin::{
         dump::Explanation,
-        explain::{Question, explain},
+        ejections::Ejections,
+        explain::{self, Question},
     },
     compile::compile,
     config::Documents,
@@ -182,7 +183,11 @@ fn explained(snapshot: &Arc<Snapshot>, dialect: Dialect, ask: &Ask) -> Explanati
         headers,
         destination: format!("{scheme}://{}{}", service.address(), ask.path),
     };
-    explain(snapshot, None, &question).unwrap()
+    let seen = explain::Seen {
+        observed: None,
+        ejections: &Ejections::default(),
+    };
+    explain::explain(snapshot, seen, &question).unwrap()
 }
 
 /// The access log: of requests by their paths, of connections all together.
