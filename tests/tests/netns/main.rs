@@ -8,6 +8,7 @@ mod balancing;
 mod bed;
 mod changes;
 mod explain;
+mod filters;
 mod http;
 mod lifecycle;
 mod limits;
@@ -32,6 +33,7 @@ fn main() -> ExitCode {
         ("lifecycle", lifecycle::TESTS),
         ("http", http::TESTS),
         ("explain", explain::TESTS),
+        ("filters", filters::TESTS),
     ];
     harness::main(&themes, "root", require::missing_privileges)
 }
