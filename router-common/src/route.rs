@@ -105,8 +105,12 @@ pub struct Subset {
     pub limit: u32,
     /// Round-robin cursor, advanced by the kernel.
     pub cursor: u64,
+    /// Not 0: open connections of the endpoints are counted, for which every socket must remember its own until it is
+    /// closed. That is the larger half of what a connection costs, so it is done only where somebody asks: a limit,
+    /// or [`Balance::LeastConn`] in this service.
+    pub counted: u64,
     /// Zero.
-    pub reserved: [u64; 5],
+    pub reserved: [u64; 4],
 }
 
 pod!(Subset, 64, 8);

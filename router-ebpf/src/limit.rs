@@ -32,13 +32,22 @@ pub(crate) fn reserve(id: u32) -> Result<(), Reason> {
     Err(Reason::LimitReached)
 }
 
-/// Counts a connection of an endpoint; id 0 is none.
+/// Counts an open connection of an endpoint, which [`release`] takes back; id 0 is none.
 #[inline(always)]
-pub(crate) fn count_endpoint(id: u32) {
+pub(crate) fn count_open(id: u32) {
     if id != 0
         && let Some(state) = ENDPOINT_STATES.get_ptr_mut(id)
     {
         fetch_add(unsafe { &raw mut (*state).active }, 1);
+    }
+}
+
+/// Counts a connection of an endpoint for good; id 0 is none.
+#[inline(always)]
+pub(crate) fn count_connect(id: u32) {
+    if id != 0
+        && let Some(state) = ENDPOINT_STATES.get_ptr_mut(id)
+    {
         fetch_add(unsafe { &raw mut (*state).connects }, 1);
     }
 }

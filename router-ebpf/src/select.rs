@@ -13,6 +13,8 @@ use crate::maps::{ENDPOINT_STATES, ENDPOINTS, SLOTS, SUBSETS, fetch_add};
 pub(crate) struct Choice {
     pub(crate) endpoint: &'static Endpoint,
     pub(crate) limit: u32,
+    /// Whether the connection is to be remembered until it is closed.
+    pub(crate) counted: bool,
 }
 
 /// Picks the endpoint for one connection.
@@ -20,12 +22,13 @@ pub(crate) struct Choice {
 pub(crate) fn choose(table: RouteWord) -> Result<Choice, Reason> {
     let subset = SUBSETS.get_ptr_mut(slot(table)?).ok_or(Reason::Inconsistent)?;
     // SAFETY: the value lives as long as the map; it is immutable once named, but for the cursor.
-    let (first, count, balance, limit) = unsafe {
+    let (first, count, balance, limit, counted) = unsafe {
         (
             (*subset).endpoints,
             (*subset).endpoint_count,
             (*subset).balance,
             (*subset).limit,
+            (*subset).counted != 0,
         )
     };
     if count == 0 {
@@ -33,7 +36,11 @@ pub(crate) fn choose(table: RouteWord) -> Result<Choice, Reason> {
     }
     let index = first + position(subset, first, count, balance);
     let endpoint = ENDPOINTS.get(index).ok_or(Reason::Inconsistent)?;
-    Ok(Choice { endpoint, limit })
+    Ok(Choice {
+        endpoint,
+        limit,
+        counted,
+    })
 }
 
 /// Subset index in the slot whose turn it is. All processors share the cursor, so shares are exact.

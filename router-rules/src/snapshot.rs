@@ -389,6 +389,11 @@ impl Snapshot {
     pub fn policy(&self, id: PolicyId) -> &Policy {
         &self.policies[id.0 as usize]
     }
+    /// True when a policy of the subset acts on the number of open connections: a limit, or least connections.
+    pub fn acts_on_connections(&self, subset: &Subset) -> bool {
+        let mut policies = subset.policies().map(|id| self.policy(id));
+        subset.counts_load() || policies.any(|policy| policy.max_connections.is_some())
+    }
     /// The port that is reached at a frontend.
     pub fn port_at(&self, address: IpAddr, port: u16) -> Option<&Port> {
         self.by_frontend

@@ -107,6 +107,8 @@ pub struct HeldSubset {
     pub balance: &'static str,
     /// The limit its connections count in.
     pub limit: Option<LimitUse>,
+    /// Whether its open connections are counted.
+    pub counted: bool,
     /// Its endpoints with their connections.
     pub endpoints: Vec<(SocketAddr, EndpointUse)>,
 }

@@ -20,7 +20,8 @@ use crate::{
     lookup::{self, Found},
     maps::{SETTINGS, connection, connection_or, fetch_add},
     rewrite::Destination,
-    select, source,
+    select::{self, Choice},
+    source,
     verdict::Verdict,
 };
 
@@ -99,6 +100,19 @@ fn to_endpoint(destination: &impl Destination, table: RouteWord) -> Result<(), R
     if !destination.reaches(&choice.endpoint.addr) {
         return Err(Reason::FamilyMismatch);
     }
+    if choice.counted {
+        hold(destination, &choice)?;
+    }
+    limit::count_connect(choice.endpoint.id);
+    destination.set_addr(&choice.endpoint.addr);
+    destination.set_port(choice.endpoint.port);
+    debug!(destination.context(), "routed to endpoint {}", choice.endpoint.id);
+    Ok(())
+}
+
+/// Takes a place under the limit and counts the connection as open, until the socket gives both back.
+#[inline(always)]
+fn hold(destination: &impl Destination, choice: &Choice) -> Result<(), Reason> {
     limit::reserve(choice.limit)?;
     let mut fresh = Connection {
         state: STATE_ROUTED,
@@ -110,10 +124,7 @@ fn to_endpoint(destination: &impl Destination, table: RouteWord) -> Result<(), R
         limit::unreserve(choice.limit);
         return Err(reason);
     }
-    limit::count_endpoint(choice.endpoint.id);
-    destination.set_addr(&choice.endpoint.addr);
-    destination.set_port(choice.endpoint.port);
-    debug!(destination.context(), "routed to endpoint {}", choice.endpoint.id);
+    limit::count_open(choice.endpoint.id);
     Ok(())
 }
 
@@ -200,7 +211,8 @@ fn own(connection: &mut Connection) -> Verdict {
         return Err(reason);
     }
     connection.state = STATE_OWN_ROUTED;
-    limit::count_endpoint(connection.endpoint);
+    limit::count_open(connection.endpoint);
+    limit::count_connect(connection.endpoint);
     Ok(Reason::Own)
 }
 

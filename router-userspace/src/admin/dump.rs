@@ -28,7 +28,7 @@ pub struct EndpointDump {
     /// `namespace/name` of the workload behind it.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub workload: Option<String>,
-    /// Connections that are open now.
+    /// Connections that are open now, where they are counted.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub active: Option<u64>,
     /// Connections made so far.

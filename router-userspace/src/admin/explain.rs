@@ -289,12 +289,14 @@ fn target(
     (weight, share): (u32, f64),
 ) -> TargetOutcome {
     let policy = route.policy(subset).map(|id| snapshot.policy(id));
+    // The kernel counts where somebody acts on the number; the proxy's own connections are always counted.
+    let counted = snapshot.acts_on_connections(subset) || route.port().needs_proxy();
     let endpoint = |e: &router_rules::model::Endpoint| {
         let in_use = observed.and_then(|o| o.endpoint(e.address));
         EndpointDump {
             address: e.address,
             workload: e.workload.as_deref().map(str::to_owned),
-            active: in_use.map(|u| u.active),
+            active: in_use.filter(|_| counted).map(|u| u.active),
             connects: in_use.map(|u| u.connects),
             ejected_until: ejections.until(snapshot, route.policy(subset), (subset.protocol(), e)),
         }
@@ -331,7 +333,7 @@ fn kernel_side(held: &Held) -> KernelSide {
             .map(|&(address, in_use)| EndpointDump {
                 address,
                 workload: None,
-                active: Some(in_use.active),
+                active: subset.counted.then_some(in_use.active),
                 connects: Some(in_use.connects),
                 ejected_until: None,
             })

@@ -125,6 +125,9 @@ pub struct Subset {
     pub limit: Option<u64>,
     /// How an endpoint is picked.
     pub balance: Balance,
+    /// Whether open connections are counted: somebody acts on their number, which is a limit, or `LEAST_CONN` in any
+    /// subset of the service.
+    pub counted: bool,
     /// Its endpoints, sorted, each once.
     pub endpoints: Vec<EndpointKey>,
 }

@@ -182,6 +182,7 @@ impl KernelObserver {
             slots,
             balance: balance(subset.balance),
             limit: self.limit_at(subset.limit),
+            counted: subset.counted != 0,
             endpoints: (subset.endpoints..end).map(endpoint).collect(),
         })
     }

@@ -1,6 +1,6 @@
 //! Metrics of the kernel half, read from its maps when they are asked for.
 
-use std::{collections::BTreeSet, fmt, net::SocketAddr, sync::Arc};
+use std::{collections::BTreeMap, fmt, net::SocketAddr, sync::Arc};
 
 use prometheus_client::{
     collector::Collector,
@@ -170,35 +170,39 @@ impl KernelCollector {
     }
 
     fn endpoints(&self, snapshot: &Snapshot) -> [Values<1>; 2] {
-        let addresses: BTreeSet<SocketAddr> = snapshot
-            .subsets()
-            .iter()
-            .flat_map(|s| s.endpoints())
-            .map(|e| e.address)
-            .collect();
-        let in_use: Vec<_> = addresses
+        // Whether anybody acts on the number of open connections, so that the kernel counts them.
+        let mut counted: BTreeMap<SocketAddr, bool> = BTreeMap::new();
+        for subset in snapshot.subsets() {
+            // The proxy's connections to them are always counted.
+            let open = snapshot.acts_on_connections(subset) || subset.protocol().is_http();
+            for endpoint in subset.endpoints() {
+                *counted.entry(endpoint.address).or_default() |= open;
+            }
+        }
+        let in_use: Vec<_> = counted
             .into_iter()
-            .filter_map(|address| Some((address, self.observed.endpoint(address)?)))
-            .filter(|(_, counted)| counted.connects > 0)
+            .filter_map(|(address, open)| Some((address, open, self.observed.endpoint(address)?)))
+            .filter(|(_, _, seen)| seen.connects > 0)
             .collect();
-        let values = |of: fn(&crate::observe::EndpointUse) -> u64| {
-            in_use
-                .iter()
-                .map(|(address, counted)| ([("address", address.to_string())], of(counted)))
-                .collect()
-        };
+        let label = |address: &SocketAddr| [("address", address.to_string())];
+        let open = in_use.iter().filter(|(_, open, _)| *open);
         [
             Values {
                 name: "endpoint_active",
-                help: "Open connections of endpoints that ever had one",
+                help: "Open connections of endpoints that ever had one, where a limit, LEAST_CONN or HTTP has them counted",
                 kind: MetricType::Gauge,
-                values: values(|e| e.active),
+                values: open
+                    .map(|(address, _, seen)| (label(address), seen.active))
+                    .collect(),
             },
             Values {
                 name: "endpoint_connections",
                 help: "Connections of endpoints that ever had one",
                 kind: MetricType::Counter,
-                values: values(|e| e.connects),
+                values: in_use
+                    .iter()
+                    .map(|(address, _, seen)| (label(address), seen.connects))
+                    .collect(),
             },
         ]
     }

@@ -26,11 +26,13 @@ fn random() -> Result<()> {
 
 fn least_conn() -> Result<()> {
     let cluster = Cluster::new()?;
-    // Twenty connections that stay open on v1: then v1 is the last to be chosen.
-    let agent = cluster.agent(&split("store", &[("v1", 100)]))?;
+    // Twenty connections that stay open on v1: then v1 is the last to be chosen. Connections are counted from the moment
+    // when somebody acts on their number.
+    let even_out = balance("store", "LEAST_CONN");
+    let agent = cluster.agent(&format!("{}{even_out}", split("store", &[("v1", 100)])))?;
     let first = cluster.a.connect(Connect::to(STORE, 20).hold())?;
     ensure!(first.from("v1") == 20, "{first:?}");
-    agent.change(RULES, &balance("store", "LEAST_CONN"))?;
+    agent.change(RULES, &even_out)?;
     let then = cluster.a.connect(Connect::to(STORE, 40).hold())?;
     // Two different ones are drawn of three: v1 is one of them or not, and loses until the others have caught up.
     let (v1, v2, v3) = (then.from("v1"), then.from("v2"), then.from("v3"));

@@ -158,6 +158,7 @@ impl Observed for Kernel {
             cursor: 5,
             subsets: vec![HeldSubset {
                 slots: 9,
+                counted: true,
                 balance: "LEAST_CONN",
                 limit: None,
                 endpoints: Vec::new(),

@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use router_common::reason::Reason;
+use router_common::{reason::Reason, route::Balance};
 use router_rules::{
     Snapshot,
     explain::{Outcome, explain},
@@ -47,6 +47,7 @@ pub(super) fn service(inputs: Inputs<'_>, port: &Port) -> Service {
         table_index: HashMap::new(),
     };
     let routing = tables.routing(port);
+    tables.count_where_needed();
     Service {
         service: port.service().clone(),
         port: port.number(),
@@ -155,6 +156,15 @@ impl Tables<'_> {
         Some(table)
     }
 
+    /// Once every subset is known: endpoints of one service may be in several of its subsets, and `LEAST_CONN` in one
+    /// of them wants to know of the connections made through the others.
+    fn count_where_needed(&mut self) {
+        let compared = self.subsets.iter().any(|s| s.balance == Balance::LeastConn);
+        for subset in &mut self.subsets {
+            subset.counted = compared || subset.limit.is_some();
+        }
+    }
+
     fn subset(&mut self, decision: &Decision<'_>, subset: &router_rules::snapshot::Subset) -> u32 {
         let policy = decision.policy(subset);
         let key = (subset.id(), policy);
@@ -170,6 +180,7 @@ impl Tables<'_> {
             policy: policy.map(|id| self.snapshot.policy(id).origin.object.clone()),
             limit: policy.and_then(|id| self.limit_of.get(&id).copied()),
             balance: balance(decision.load_balancing(subset)),
+            counted: false,
             endpoints,
         };
         let known = self.subsets.iter().position(|known| {

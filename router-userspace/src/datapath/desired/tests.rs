@@ -179,6 +179,27 @@ fn a_policy_limits_the_subsets_it_applies_to() {
     let subset = |n: usize| (service.subsets[n].limit, service.subsets[n].balance);
     assert_eq!(subset(0), (Some(limit), Balance::LeastConn));
     assert_eq!(subset(1), (None, Balance::RoundRobin));
+    // The other version's connections count too: an endpoint can be in both subsets.
+    assert!(service.subsets.iter().all(|subset| subset.counted));
+}
+
+#[test]
+fn open_connections_are_counted_where_somebody_acts_on_their_number() {
+    let mut world = world(false, &[(1, 1), (2, 2)]);
+    let counted = |world: &World| -> Vec<bool> { only(world).subsets.iter().map(|s| s.counted).collect() };
+    assert_eq!(counted(&world), [false]);
+    let policy = PolicySpec {
+        destination: 0,
+        version: 1,
+        source: 0,
+        load_balancing: LoadBalancing::Random,
+        max: Some(3),
+        ejected: Vec::new(),
+    };
+    world.policies = [(7, policy)].into();
+    assert_eq!(counted(&world), [false]);
+    world.rules = vec![rule(0, false, &[(1, 1), (2, 1)])];
+    assert_eq!(counted(&world), [true, false]);
 }
 
 #[test]

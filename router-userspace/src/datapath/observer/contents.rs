@@ -253,6 +253,7 @@ fn subset(observer: &KernelObserver, index: u32) -> MapEntry {
             ),
             ("balance", balance(subset.balance).to_owned()),
             ("limit", subset.limit.to_string()),
+            ("counted", (subset.counted != 0).to_string()),
             ("cursor", subset.cursor.to_string()),
         ],
     )

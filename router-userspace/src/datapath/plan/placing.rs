@@ -123,6 +123,7 @@ impl Planner<'_> {
                 .limit
                 .and_then(|name| self.limits.get(&name).copied())
                 .unwrap_or(0),
+            counted: subset.counted,
         }
     }
 
@@ -219,7 +220,10 @@ impl<'a> Kept<'a> {
 
     fn subset(&mut self, content: &PlacedSubset) -> Option<PlacedSubset> {
         let same = |s: &&PlacedSubset| {
-            s.endpoints == content.endpoints && s.balance == content.balance && s.limit == content.limit
+            s.endpoints == content.endpoints
+                && s.balance == content.balance
+                && s.limit == content.limit
+                && s.counted == content.counted
         };
         let at = self.subsets.iter().position(same)?;
         Some(self.subsets.remove(at).clone())

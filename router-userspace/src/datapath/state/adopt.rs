@@ -196,6 +196,7 @@ impl<S: MapStore> Walk<'_, S> {
             endpoints: endpoints.collect::<Option<_>>()?,
             balance: found.balance,
             limit: found.limit,
+            counted: found.counted != 0,
         })
     }
 

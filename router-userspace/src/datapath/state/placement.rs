@@ -22,6 +22,8 @@ pub struct PlacedSubset {
     pub balance: u32,
     /// Limit id; 0: none.
     pub limit: u32,
+    /// Whether open connections are counted.
+    pub counted: bool,
 }
 
 impl PlacedSubset {
@@ -33,6 +35,7 @@ impl PlacedSubset {
             balance: self.balance,
             limit: self.limit,
             cursor,
+            counted: self.counted.into(),
             ..Subset::default()
         }
     }

@@ -20,6 +20,7 @@ pub(crate) enum Verdict {
         endpoint: EndpointKey,
         endpoint_id: u32,
         limit: u32,
+        counted: bool,
     },
     Refused(Reason),
 }
@@ -55,7 +56,10 @@ impl FakeMaps {
     /// Gives back what [`FakeMaps::connect`] reserved.
     pub(crate) fn close(&mut self, verdict: Verdict) {
         if let Verdict::Routed {
-            endpoint_id, limit, ..
+            endpoint_id,
+            limit,
+            counted: true,
+            ..
         } = verdict
         {
             self.endpoint_states[endpoint_id as usize].active -= 1;
@@ -104,6 +108,7 @@ impl FakeMaps {
         // Every balance in turn: which endpoint is drawn does not matter to what is tested with these maps.
         let turn = (subset.cursor % u64::from(subset.endpoint_count)) as u32;
         subset.cursor += u64::from(subset.balance == Balance::RoundRobin as u32);
+        let counted = subset.counted != 0;
         let (limit, endpoint) = (subset.limit, self.endpoints[(subset.endpoints + turn) as usize]);
         if limit != 0 {
             let limit = &mut self.limits[limit as usize];
@@ -114,7 +119,7 @@ impl FakeMaps {
             limit.active += 1;
         }
         let state = &mut self.endpoint_states[endpoint.id as usize];
-        state.active += 1;
+        state.active += u64::from(counted);
         state.connects += 1;
         Verdict::Routed {
             endpoint: EndpointKey {
@@ -123,6 +128,7 @@ impl FakeMaps {
             },
             endpoint_id: endpoint.id,
             limit,
+            counted,
         }
     }
 
