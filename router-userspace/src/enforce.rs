@@ -2,6 +2,7 @@
 //! counts against. [`datapath`](crate::datapath) implements it; the proxy knows no maps. Beside it, what the proxy finds
 //! out and the kernel follows: which endpoints are ejected ([`outlier`]).
 
+pub mod breaker;
 pub mod outlier;
 
 use std::{io, net::SocketAddr, os::fd::BorrowedFd};
@@ -34,4 +35,8 @@ pub trait Enforcement: Send + Sync {
 
     /// True when the last `connect` of a claimed socket was refused because the limit of its policy is reached.
     fn over_limit(&self, socket: BorrowedFd<'_>) -> bool;
+
+    /// True when fewer connections than the limit of `policy` allows are open now, or nobody counts them. It may be
+    /// otherwise a moment later: only `connect` takes a place.
+    fn has_room(&self, policy: &str) -> bool;
 }

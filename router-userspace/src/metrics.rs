@@ -33,6 +33,7 @@
 //! | `router_proxy_tcp_connections_total` | counter | | connections proxied as TCP that have ended |
 //! | `router_proxy_retries_total` | counter | | attempts after the first |
 //! | `router_proxy_mirrors_total` | counter | outcome | copies of requests: `sent` and answered, `dropped` at a bound, `failed` |
+//! | `router_proxy_retries_refused_total` | counter | | retries not made: as many were under way as a policy or the retry budget allows |
 //! | `router_proxy_evictions_total` | counter | | idle connections closed to make room under a limit |
 //! | `router_outlier_ejections_total` | counter | policy | endpoints ejected for their failures |
 //! | `router_outlier_kept_total` | counter | policy | endpoints that failed as often and stayed because of the policy's share |

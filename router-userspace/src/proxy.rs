@@ -15,6 +15,7 @@ pub mod error;
 pub mod limits;
 pub mod stats;
 
+mod admission;
 mod balance;
 mod body;
 mod connection;
@@ -28,6 +29,7 @@ mod mirror;
 mod outlier;
 mod pipeline;
 mod respond;
+mod retry;
 mod tcp;
 mod upgrade;
 mod upstream;

@@ -16,6 +16,7 @@ mod wire {
     mod server;
 
     mod agreement;
+    mod breaker;
     mod conformance;
     mod cors;
     mod disclosure;

@@ -72,4 +72,13 @@ impl Enforcement for KernelEnforcement {
     fn over_limit(&self, socket: BorrowedFd<'_>) -> bool {
         matches!(self.connection(socket), Ok(Some(connection)) if connection.state == STATE_OWN_REFUSED)
     }
+
+    fn has_room(&self, policy: &str) -> bool {
+        let id = self.ids.load().limits.get(policy).copied().unwrap_or(0);
+        if id == 0 || id >= self.maps.limits.len() {
+            return true;
+        }
+        let limit = self.maps.limits.get(id);
+        limit.active < limit.max
+    }
 }

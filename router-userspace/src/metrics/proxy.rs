@@ -44,36 +44,7 @@ impl Collector for ProxyCollector {
             reasons,
         )?;
         mirrors(&mut encoder, &totals)?;
-        let counters = [
-            (
-                "proxy_downstream_connections",
-                "Connections from clients",
-                totals.downstream_opened,
-            ),
-            (
-                "proxy_upstream_connections",
-                "Connections to endpoints",
-                totals.upstream_opened,
-            ),
-            (
-                "proxy_tcp_connections",
-                "Connections proxied as TCP that have ended",
-                totals.tcp_connections,
-            ),
-            ("proxy_retries", "Attempts after the first", totals.retries),
-            (
-                "proxy_evictions",
-                "Idle connections closed to make room under a limit",
-                totals.evictions,
-            ),
-            (
-                "proxy_received_bytes",
-                "Body bytes from clients",
-                totals.received_bytes,
-            ),
-            ("proxy_sent_bytes", "Body bytes to clients", totals.sent_bytes),
-        ];
-        for (name, help, value) in counters {
+        for (name, help, value) in counters(&totals) {
             let counter = ConstCounter::new(value);
             counter.encode(encoder.encode_descriptor(name, help, None, counter.metric_type())?)?;
         }
@@ -117,4 +88,41 @@ fn family(
         ConstCounter::new(count).encode(family.encode_family(&[(label, value)])?)?;
     }
     Ok(())
+}
+
+fn counters(totals: &Totals) -> [(&'static str, &'static str, u64); 8] {
+    [
+        (
+            "proxy_downstream_connections",
+            "Connections from clients",
+            totals.downstream_opened,
+        ),
+        (
+            "proxy_upstream_connections",
+            "Connections to endpoints",
+            totals.upstream_opened,
+        ),
+        (
+            "proxy_tcp_connections",
+            "Connections proxied as TCP that have ended",
+            totals.tcp_connections,
+        ),
+        ("proxy_retries", "Attempts after the first", totals.retries),
+        (
+            "proxy_retries_refused",
+            "Retries not made because as many were under way as may be",
+            totals.retries_refused,
+        ),
+        (
+            "proxy_evictions",
+            "Idle connections closed to make room under a limit",
+            totals.evictions,
+        ),
+        (
+            "proxy_received_bytes",
+            "Body bytes from clients",
+            totals.received_bytes,
+        ),
+        ("proxy_sent_bytes", "Body bytes to clients", totals.sent_bytes),
+    ]
 }

@@ -72,6 +72,14 @@ kinds! {
     NoEndpoints = Internal, "no-endpoints";
     /// The connection limit of the policy is reached.
     LimitReached = Internal, "limit-reached";
+    /// As many requests are under way as the policy allows.
+    RequestLimitReached = Internal, "request-limit-reached";
+    /// As many requests wait for a connection as the policy allows.
+    PendingLimitReached = Internal, "pending-limit-reached";
+    /// An attempt failed, and as many retries are under way as the policy allows.
+    RetryLimitReached = Internal, "retry-limit-reached";
+    /// An attempt failed, and as many retries are under way as the retry budget allows.
+    RetryBudgetSpent = Internal, "retry-budget-spent";
     /// A rule's fault answered instead of an endpoint.
     FaultAbort = Internal, "fault-abort";
     /// The request took longer than its rule allows.

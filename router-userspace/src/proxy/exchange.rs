@@ -33,6 +33,8 @@ pub(crate) struct Exchange {
     tunnelled: u64,
     status: u16,
     outcome: Outcome,
+    /// Why there was no further attempt.
+    retry_refused: Option<Kind>,
     log: Option<Box<Logged>>,
 }
 
@@ -80,6 +82,7 @@ impl Exchange {
             tunnelled: 0,
             status: 0,
             outcome: Outcome::Open,
+            retry_refused: None,
             log,
         }
     }
@@ -154,6 +157,12 @@ impl Exchange {
         self.endpoint = Some(endpoint);
     }
 
+    /// Notes that an attempt failed and another was not allowed.
+    pub(crate) fn refuse_retry(&mut self, why: Kind) {
+        WorkerStats::add(&self.stats().retries_refused, 1);
+        self.retry_refused = Some(why);
+    }
+
     /// Notes that a response begins.
     pub(crate) fn responds(&mut self, status: u16) {
         self.status = status;
@@ -224,7 +233,8 @@ impl Drop for Exchange {
     fn drop(&mut self) {
         self.session.activity.request_ends();
         let kind = match self.outcome {
-            Outcome::Complete => None,
+            // What the endpoint answered last is passed on.
+            Outcome::Complete => self.retry_refused,
             Outcome::Failed(kind) => Some(kind),
             Outcome::Open if self.session.worker.is_stopping() => Some(Kind::Draining),
             Outcome::Open => {

@@ -7,18 +7,21 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use http::{Request, Response, request};
 use hyper::body::Incoming;
 use router_rules::{action::Retries, policy::LoadBalancing, snapshot::Subset};
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::{
+    admission::{Admission, Attempt, RequestLimits, Waits},
     balance::{self, InFlight},
     body::{Replay, RequestBody, Transfer},
     error::{Kind, ProxyError},
     exchange::Exchange,
     outlier::Witness,
+    retry::RetryGate,
     upstream::{Fresh, Lease, Target},
     view::SubsetState,
     worker::Worker,
 };
+use crate::enforce::breaker::Place;
 use crate::enforce::outlier::Watch;
 
 /// Until when a response must be complete. It runs from the moment when the request is, so that an upload or a
@@ -96,6 +99,8 @@ pub(crate) struct Destination<'v> {
     /// Policy whose connection limit applies.
     pub(crate) policy: Option<Arc<str>>,
     pub(crate) retries: Option<&'v Retries>,
+    /// Limits on requests of the policy in force.
+    pub(crate) limits: Option<RequestLimits<'v>>,
     /// Tells outlier detection of attempts; none: the policy in force ejects nobody.
     pub(crate) watch: Option<&'v Watch>,
 }
@@ -104,7 +109,17 @@ pub(crate) struct Destination<'v> {
 pub(crate) struct Answer {
     pub(crate) response: Response<Incoming>,
     pub(crate) lease: Lease,
+    pub(crate) under_way: UnderWay,
+}
+
+/// What counts a request as under way, until it is dropped.
+#[derive(Default)]
+pub(crate) struct UnderWay {
+    /// With its endpoint.
+    #[expect(dead_code, reason = "it is given back when it is dropped")]
     pub(crate) in_flight: Option<InFlight>,
+    /// Under the limits of its policy.
+    pub(crate) place: Option<Place>,
 }
 
 /// Sends a request until an attempt succeeds, attempts run out, or the deadline passes.
@@ -138,6 +153,10 @@ async fn attempts(
     let worker = exchange.session().worker.clone();
     let mut left = destination.retries.map_or(0, |retries| retries.attempts);
     let mut tried: Vec<SocketAddr> = Vec::new();
+    let mut admission = Admission::new(destination.limits, Waits::AsThePolicySays);
+    let gate = RetryGate::of(destination);
+    // The retry that is under way.
+    let mut retry = None;
     loop {
         let how = (destination.load_balancing, destination.watch);
         let choice = balance::choose(destination.subset, destination.state, how, &tried)
@@ -149,17 +168,33 @@ async fn attempts(
             policy: destination.policy.clone(),
         };
         let body = outbound.body.next();
+        let mut way = Way {
+            target: &target,
+            admission: &mut admission,
+            limit: destination.retries.and_then(|retries| retries.per_try_timeout),
+        };
         if left == 0 {
             let request = Request::from_parts(outbound.head, body);
-            let attempt = attempt(&worker, &target, request, choice.in_flight, destination.retries);
-            return witness.see(choice.index, attempt).await;
+            let attempt = attempt(&worker, &mut way, request, choice.in_flight);
+            return witness
+                .see(choice.index, attempt)
+                .await
+                .map(|answer| answer.holding(&mut admission));
         }
         let request = Request::from_parts(outbound.head.clone(), body);
-        let attempt = attempt(&worker, &target, request, choice.in_flight, destination.retries);
+        let attempt = attempt(&worker, &mut way, request, choice.in_flight);
         let outcome = witness.see(choice.index, attempt).await;
+        drop(retry.take());
         if !may_help(&outcome) || !outbound.body.can_be_sent() {
-            return outcome;
+            return outcome.map(|answer| answer.holding(&mut admission));
         }
+        retry = match gate.pass() {
+            Ok(retry) => Some(retry),
+            Err(why) => {
+                exchange.refuse_retry(why);
+                return outcome.map(|answer| answer.holding(&mut admission));
+            }
+        };
         drop(outcome);
         left -= 1;
         tried.push(choice.endpoint);
@@ -182,28 +217,37 @@ fn backoff(base: Duration, number: usize) -> Duration {
     interval.mul_f64(fastrand::f64())
 }
 
+impl Answer {
+    /// With the place that the request was admitted to.
+    fn holding(mut self, admission: &mut Admission<'_>) -> Self {
+        self.under_way.place = admission.take_place();
+        self
+    }
+}
+
+/// How a request gets to an endpoint.
+pub(super) struct Way<'w, 'v> {
+    pub(super) target: &'w Target,
+    pub(super) admission: &'w mut Admission<'v>,
+    /// Time of the attempt; none: only the request's own.
+    pub(super) limit: Option<Duration>,
+}
+
 /// Sends a request to one endpoint.
 async fn attempt(
     worker: &Arc<Worker>,
-    target: &Target,
+    way: &mut Way<'_, '_>,
     request: Request<RequestBody>,
     in_flight: Option<InFlight>,
-    retries: Option<&Retries>,
 ) -> Result<Answer, ProxyError> {
-    let sent = send(worker, target, request);
-    let (response, lease) = match retries
-        .and_then(|r| r.per_try_timeout)
-        .filter(|limit| !limit.is_zero())
-    {
-        None => sent.await?,
-        Some(limit) => timeout(limit, sent)
-            .await
-            .map_err(|_| ProxyError::new(Kind::PerTryTimeout, "upstream request timeout"))??,
-    };
+    let (response, lease) = send(worker, way, request).await?;
     Ok(Answer {
         response,
         lease,
-        in_flight,
+        under_way: UnderWay {
+            in_flight,
+            place: None,
+        },
     })
 }
 
@@ -214,14 +258,17 @@ async fn attempt(
 /// There is no connection, or it broke before the response.
 pub(super) async fn send(
     worker: &Arc<Worker>,
-    target: &Target,
+    way: &mut Way<'_, '_>,
     mut request: Request<RequestBody>,
 ) -> Result<(Response<Incoming>, Lease), ProxyError> {
-    let pool = worker.pool(target.policy.is_some());
     let mut fresh = Fresh::No;
+    let mut attempt = Attempt::begin(way.limit);
     loop {
-        let mut lease = pool.lend(target, fresh, &worker.stats).await?;
-        let mut error = match lease.send(request).await {
+        let mut lease = way
+            .admission
+            .lease(worker, way.target, fresh, &mut attempt)
+            .await?;
+        let mut error = match attempt.within(lease.send(request)).await? {
             Ok(response) => return Ok((response, lease)),
             Err(error) => error,
         };

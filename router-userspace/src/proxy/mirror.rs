@@ -9,21 +9,24 @@ use http::{HeaderValue, Request, header::HOST, request};
 use http_body_util::BodyExt as _;
 use router_rules::{
     action::DEFAULT_TIMEOUT,
+    policy::HttpLimits,
     snapshot::{Route, SubsetId},
 };
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::{
+    admission::{Admission, RequestLimits, Waits},
     balance::{self, InFlight},
     body::{Copied, Metered, Progress, RequestBody},
     error::{Kind, ProxyError},
-    forward::{Deadline, send},
+    forward::{Deadline, Way, send},
     headers::{self, BodyFraming},
     stats::WorkerStats,
     upstream::{Target, limited_policy},
     view::View,
     worker::Worker,
 };
+use crate::enforce::breaker::Breaker;
 
 /// What is put behind the host's name, so that mirrors know copies from originals.
 const SUFFIX: &str = "-shadow";
@@ -34,6 +37,7 @@ pub(crate) struct Mirrors(Vec<Mirroring>);
 
 struct Mirroring {
     target: Target,
+    limits: Option<(HttpLimits, Arc<Breaker>)>,
     in_flight: Option<InFlight>,
     body: Option<Copied>,
     _place: OwnedSemaphorePermit,
@@ -98,7 +102,9 @@ impl Mirroring {
             WorkerStats::add(&worker.stats.mirrors_failed, 1);
             return None;
         };
+        let limits = worker.views().request_limits(view, route, subset);
         Some(Self {
+            limits: limits.map(|limits| (limits.limits, limits.breaker.clone())),
             target: Target {
                 endpoint: choice.endpoint,
                 http2: subset.protocol().is_http2(),
@@ -132,7 +138,7 @@ impl Mirroring {
         let request = Request::from_parts(head, body.map_or(RequestBody::Empty, RequestBody::Copied));
         let outcome = tokio::select! {
             biased;
-            outcome = answered(&worker, &self.target, request, progress.as_ref()) => outcome,
+            outcome = self.answered(&worker, request, progress.as_ref()) => outcome,
             () = deadline.passed() => Err(ProxyError::new(Kind::RequestTimeout, "the mirror took too long")),
         };
         let stats = &worker.stats;
@@ -148,24 +154,36 @@ impl Mirroring {
         WorkerStats::add(counter, 1);
         drop(self.in_flight);
     }
-}
 
-/// Sends the copy and reads its response to the end, so that the connection can be used again.
-async fn answered(
-    worker: &Arc<Worker>,
-    target: &Target,
-    request: Request<RequestBody>,
-    progress: Option<&Progress>,
-) -> Result<(), ProxyError> {
-    let (response, lease) = send(worker, target, request).await?;
-    let mut body = response.into_body();
-    while let Some(frame) = body.frame().await {
-        frame.map_err(|_| ProxyError::new(Kind::UpstreamReset, "the response broke off"))?;
+    /// Sends the copy and reads its response to the end, so that the connection can be used again. It counts under the
+    /// limits of its policy, but never waits in front of somebody's original.
+    async fn answered(
+        &self,
+        worker: &Arc<Worker>,
+        request: Request<RequestBody>,
+        progress: Option<&Progress>,
+    ) -> Result<(), ProxyError> {
+        let limits = self.limits.as_ref().map(|(limits, breaker)| RequestLimits {
+            limits: *limits,
+            breaker,
+        });
+        let mut admission = Admission::new(limits, Waits::Never);
+        let mut way = Way {
+            target: &self.target,
+            admission: &mut admission,
+            limit: None,
+        };
+        let (response, lease) = send(worker, &mut way, request).await?;
+        let mut body = response.into_body();
+        while let Some(frame) = body.frame().await {
+            frame.map_err(|_| ProxyError::new(Kind::UpstreamReset, "the response broke off"))?;
+        }
+        drop(admission);
+        if progress.is_none_or(Progress::is_whole) {
+            lease.release();
+        }
+        Ok(())
     }
-    if progress.is_none_or(Progress::is_whole) {
-        lease.release();
-    }
-    Ok(())
 }
 
 /// `reviews:9080` → `reviews-shadow:9080`. An IPv6 address stays: nothing can be put behind it.

@@ -138,6 +138,7 @@ async fn answer(
         state,
         load_balancing: route.load_balancing(subset),
         watch: state.watch(route.policy(subset)),
+        limits: worker.views().request_limits(&view, &route, subset),
         policy: limited_policy(&view.snapshot, &route, subset),
         retries: retries.as_ref(),
     };
@@ -277,7 +278,7 @@ impl Forwarded {
         let Answer {
             response,
             lease,
-            in_flight,
+            under_way,
         } = self.answer;
         let (mut head, body) = response.into_parts();
         let upstream = head.extensions.remove::<OnUpgrade>();
@@ -289,7 +290,7 @@ impl Forwarded {
             };
             headers::sanitise_response(&mut head.headers, true);
             exchange.responds(head.status.as_u16());
-            upgrade::splice(client, upstream, in_flight, exchange);
+            upgrade::splice(client, upstream, under_way, exchange);
             return Response::from_parts(head, ResponseBody::none());
         }
         headers::sanitise_response(&mut head.headers, false);
@@ -297,7 +298,7 @@ impl Forwarded {
         let upstream = Upstream {
             body,
             lease: Some(lease),
-            in_flight,
+            under_way,
             deadline: self.deadline,
             expiry: None,
         };

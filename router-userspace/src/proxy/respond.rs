@@ -144,6 +144,10 @@ fn status(error: &ProxyError) -> StatusCode {
         | Kind::NoWeight
         | Kind::NoEndpoints
         | Kind::LimitReached
+        | Kind::RequestLimitReached
+        | Kind::PendingLimitReached
+        | Kind::RetryLimitReached
+        | Kind::RetryBudgetSpent
         | Kind::ConnectFailure
         | Kind::ConnectTimeout
         | Kind::UpstreamReset
@@ -158,6 +162,8 @@ fn text(error: &ProxyError) -> Bytes {
         Kind::NoEndpoints => Bytes::from_static(b"no healthy upstream"),
         Kind::RequestTimeout | Kind::PerTryTimeout => Bytes::from_static(b"upstream request timeout"),
         Kind::LimitReached
+        | Kind::RequestLimitReached
+        | Kind::PendingLimitReached
         | Kind::ConnectFailure
         | Kind::ConnectTimeout
         | Kind::UpstreamReset

@@ -75,6 +75,8 @@ counters! {
     requests;
     /// Attempts after the first.
     retries;
+    /// Attempts that were not made because as many retries were under way as may be.
+    retries_refused;
     /// Connections closed because their limit was reached and another endpoint needed the slot.
     evictions;
     /// Copies of requests that a mirror answered.

@@ -99,7 +99,14 @@ impl<'s> Passage<'s> {
         let policy = limited_policy(&view.snapshot, &route, subset);
         drop(view);
         let policy = policy.as_deref();
-        let stream = connect(worker.enforcement(), choice.endpoint, policy, worker.limits()).await?;
+        let stream = connect(
+            worker.enforcement(),
+            choice.endpoint,
+            policy,
+            worker.limits(),
+            || (),
+        )
+        .await?;
         Ok((stream, choice.in_flight))
     }
 }

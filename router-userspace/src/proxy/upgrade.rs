@@ -7,18 +7,13 @@ use hyper_util::rt::TokioIo;
 use tokio::io::copy_bidirectional_with_sizes;
 
 use super::{
-    balance::InFlight,
     error::{Kind, ProxyError},
     exchange::Exchange,
+    forward::UnderWay,
 };
 
 /// Connects the two sides as soon as both have switched. The exchange ends with the tunnel.
-pub(crate) fn splice(
-    client: OnUpgrade,
-    upstream: OnUpgrade,
-    in_flight: Option<InFlight>,
-    mut exchange: Exchange,
-) {
+pub(crate) fn splice(client: OnUpgrade, upstream: OnUpgrade, under_way: UnderWay, mut exchange: Exchange) {
     let worker = exchange.session().worker.clone();
     let size = worker.limits().tunnel_buffer;
     worker.tunnels.spawn(async move {
@@ -37,6 +32,6 @@ pub(crate) fn splice(
                 exchange.fail(&ProxyError::new(Kind::UpstreamReset, "tunnel broke off"));
             }
         }
-        drop(in_flight);
+        drop(under_way);
     });
 }

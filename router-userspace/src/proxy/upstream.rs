@@ -5,9 +5,10 @@
 use std::{
     future::Future,
     net::SocketAddr,
+    num::NonZeroU32,
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed},
     },
 };
 
@@ -22,7 +23,7 @@ use super::body::RequestBody;
 
 pub(crate) use connect::{ConnectError, connect, keepalive};
 use pool::Slot;
-pub(crate) use pool::{Fresh, Pool, limited_policy};
+pub(crate) use pool::{Fresh, Pool, Wanted, limited_policy};
 
 mod connect;
 mod pool;
@@ -41,12 +42,16 @@ struct Http1 {
     sender: http1::SendRequest<RequestBody>,
     /// Ends when the socket is closed.
     task: JoinHandle<()>,
+    /// Requests that it was lent for.
+    uses: u32,
 }
 
 /// An open HTTP/2 connection, shared by its streams.
 struct Http2 {
     sender: http2::SendRequest<RequestBody>,
     streams: AtomicUsize,
+    /// Requests that it was lent for; written under the lock of its list.
+    uses: AtomicU32,
     task: JoinHandle<()>,
 }
 
@@ -55,6 +60,8 @@ pub(crate) struct Lease {
     connection: Option<Lent>,
     slot: Arc<Slot>,
     reused: bool,
+    /// Requests after which the connection is not used again.
+    uses: Option<NonZeroU32>,
 }
 
 enum Lent {
@@ -68,6 +75,7 @@ impl Lease {
             connection: Some(Lent::Http1(connection)),
             slot,
             reused,
+            uses: None,
         }
     }
 
@@ -77,7 +85,14 @@ impl Lease {
             connection: Some(Lent::Http2(connection)),
             slot,
             reused,
+            uses: None,
         }
+    }
+
+    /// Lets the connection serve no more requests than these.
+    fn limited(mut self, uses: Option<NonZeroU32>) -> Self {
+        self.uses = uses;
+        self
     }
 
     /// True when the connection served a request before, so that the endpoint may have closed it meanwhile.
@@ -122,7 +137,9 @@ impl Lease {
 
     /// Gives the connection back: its exchange is over, both bodies were whole.
     pub(crate) fn release(mut self) {
-        if let Some(Lent::Http1(connection)) = self.connection.take_if(|c| matches!(c, Lent::Http1(_))) {
+        if let Some(Lent::Http1(connection)) = self.connection.take_if(|c| matches!(c, Lent::Http1(_)))
+            && self.uses.is_none_or(|uses| connection.uses < uses.get())
+        {
             self.slot.keep(connection);
         }
     }
@@ -132,6 +149,7 @@ impl Drop for Lease {
     fn drop(&mut self) {
         if let Some(Lent::Http2(connection)) = &self.connection {
             connection.streams.fetch_sub(1, Relaxed);
+            self.slot.vacated();
         }
     }
 }

@@ -22,8 +22,12 @@ use router_rules::{
     snapshot::{Route, Subset},
 };
 
+use super::admission::RequestLimits;
 use crate::{
-    enforce::outlier::{Outliers, Watch},
+    enforce::{
+        breaker::{Breaker, Breakers, RetryBudget},
+        outlier::{Outliers, Watch},
+    },
     live::Live,
 };
 
@@ -36,6 +40,8 @@ pub(crate) struct View {
     pub(crate) snapshot: Arc<Snapshot>,
     rules: Box<[OnceLock<Cursor>]>,
     subsets: Box<[OnceLock<SubsetState>]>,
+    /// By policy.
+    breakers: Box<[OnceLock<Arc<Breaker>>]>,
 }
 
 /// What load balancing keeps of a subset.
@@ -45,6 +51,8 @@ pub(crate) struct SubsetState {
     pub(crate) cursor: Cursor,
     /// Requests in flight, per endpoint in the subset's order; empty unless the policy asks for it.
     pub(crate) in_flight: Box<[Arc<AtomicU32>]>,
+    /// Bounds retries where the policy does not.
+    pub(crate) retries: Arc<RetryBudget>,
     /// Its endpoints as each policy sees them that may be in force and ejects.
     pub(crate) watches: Box<[(PolicyId, Watch)]>,
 }
@@ -69,7 +77,7 @@ type SubsetKey = (ServiceName, u16, Labels);
 #[derive(Debug, Default)]
 struct Carried {
     rules: HashMap<RuleKey, Cursor>,
-    subsets: HashMap<SubsetKey, Cursor>,
+    subsets: HashMap<SubsetKey, (Cursor, Arc<RetryBudget>)>,
     in_flight: HashMap<SocketAddr, Weak<AtomicU32>>,
 }
 
@@ -99,6 +107,7 @@ pub(crate) struct Views {
     current: ArcSwap<View>,
     carried: Mutex<Carried>,
     outliers: Arc<Outliers>,
+    breakers: Arc<Breakers>,
 }
 
 impl Views {
@@ -110,6 +119,7 @@ impl Views {
             current: ArcSwap::from_pointee(first),
             carried: Mutex::default(),
             outliers,
+            breakers: Arc::default(),
         }
     }
 
@@ -134,6 +144,7 @@ impl Views {
         let renewed = Arc::new(View::of(snapshot));
         if Arc::ptr_eq(&self.live.load(), &renewed.snapshot) {
             carried.forget_absent(&renewed.snapshot);
+            self.breakers.forget_absent(&renewed.snapshot);
             self.outliers.follow(&renewed.snapshot);
             self.current.store(renewed.clone());
         }
@@ -162,12 +173,36 @@ impl Views {
         cursor.fetch_add(1, Relaxed)
     }
 
+    /// Limits on requests of the policy in force at a subset of `view`; none when it has none.
+    pub(crate) fn request_limits<'v>(
+        &self,
+        view: &'v View,
+        route: &Route<'_>,
+        subset: &Subset,
+    ) -> Option<RequestLimits<'v>> {
+        let id = route.policy(subset)?;
+        let policy = view.snapshot.policy(id);
+        if policy.http.is_empty() {
+            return None;
+        }
+        let breaker = &view.breakers[id.0 as usize];
+        Some(RequestLimits {
+            limits: policy.http,
+            breaker: breaker.get_or_init(|| self.breakers.of(&policy.origin.object)),
+        })
+    }
+
+    /// The breakers of all policies.
+    pub(crate) const fn breakers(&self) -> &Arc<Breakers> {
+        &self.breakers
+    }
+
     /// The state of a subset of `view`.
     pub(crate) fn subset<'v>(&self, view: &'v View, subset: &Subset) -> &'v SubsetState {
         view.subsets[subset.id().0 as usize].get_or_init(|| {
             let mut carried = self.carried();
             let key = (subset.service().clone(), subset.port(), subset.labels().clone());
-            let cursor = carried.subsets.entry(key).or_default().clone();
+            let (cursor, retries) = carried.subsets.entry(key).or_default().clone();
             let endpoints = if subset.counts_load() {
                 subset.endpoints()
             } else {
@@ -177,6 +212,7 @@ impl Views {
             SubsetState {
                 cursor,
                 in_flight: endpoints.iter().map(|e| carried.in_flight(e.address)).collect(),
+                retries,
                 watches: subset.policies().filter_map(watch).collect(),
             }
         })
@@ -191,6 +227,9 @@ impl View {
                 .collect(),
             subsets: std::iter::repeat_with(OnceLock::new)
                 .take(snapshot.subsets().len())
+                .collect(),
+            breakers: std::iter::repeat_with(OnceLock::new)
+                .take(snapshot.policies().len())
                 .collect(),
             snapshot,
         }

@@ -30,7 +30,7 @@ use super::{
     view::Views,
 };
 use crate::{
-    enforce::{Enforcement, outlier::Outliers},
+    enforce::{Enforcement, breaker::Breakers, outlier::Outliers},
     live::Live,
     registry::Callers,
 };
@@ -192,6 +192,7 @@ impl Deadlines {
 pub struct Proxy {
     addresses: Vec<SocketAddr>,
     stats: Arc<ProxyStats>,
+    breakers: Arc<Breakers>,
     drain: Drain,
     deadline: Arc<std::sync::OnceLock<Instant>>,
     cut: mpsc::UnboundedReceiver<usize>,
@@ -213,6 +214,11 @@ impl Proxy {
     /// Its counters.
     pub fn stats(&self) -> Arc<ProxyStats> {
         self.stats.clone()
+    }
+
+    /// What is under way under policies with limits on requests.
+    pub fn breakers(&self) -> Arc<Breakers> {
+        self.breakers.clone()
     }
 
     /// Stops accepting, lets requests in flight end within `grace`, then cuts what is left.
@@ -280,6 +286,7 @@ pub fn start(
     Ok(Proxy {
         addresses,
         stats,
+        breakers: shared.views.breakers().clone(),
         drain,
         deadline: deadlines.at,
         cut,

@@ -171,6 +171,12 @@ impl Enforcement for Kernel {
     fn over_limit(&self, socket: BorrowedFd<'_>) -> bool {
         self.refused.lock().unwrap().remove(&inode(&socket))
     }
+
+    fn has_room(&self, policy: &str) -> bool {
+        let open = self.open(policy);
+        let limits = self.limits.lock().unwrap();
+        limits.get(policy).is_none_or(|&limit| open < limit)
+    }
 }
 
 /// Every caller is this workload.

@@ -47,6 +47,7 @@ fn snapshot(load_balancing: LoadBalancing, endpoints: u16) -> Snapshot {
 fn state(endpoints: usize) -> SubsetState {
     SubsetState {
         cursor: Arc::new(AtomicU64::new(0)),
+        retries: Arc::default(),
         in_flight: std::iter::repeat_with(Arc::default).take(endpoints).collect(),
         watches: Box::default(),
     }

@@ -14,10 +14,9 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use crate::proxy::{
-    balance::InFlight,
     error::{Kind, ProxyError},
     exchange::Exchange,
-    forward::Deadline,
+    forward::{Deadline, UnderWay},
     upstream::Lease,
 };
 
@@ -38,7 +37,7 @@ pub(crate) struct Upstream {
     pub(crate) body: Incoming,
     /// The connection, which can serve another request afterwards.
     pub(crate) lease: Option<Lease>,
-    pub(crate) in_flight: Option<InFlight>,
+    pub(crate) under_way: UnderWay,
     pub(crate) deadline: Deadline,
     /// Made when the body is first waited for: most never are.
     pub(crate) expiry: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
@@ -81,7 +80,7 @@ impl ResponseBody {
         };
         exchange.complete();
         if let Source::Upstream(upstream) = &mut self.source {
-            upstream.in_flight = None;
+            upstream.under_way = UnderWay::default();
             let whole = exchange.request.as_ref().is_none_or(|request| request.is_whole());
             if let Some(lease) = upstream.lease.take().filter(|_| whole) {
                 lease.release();
@@ -94,6 +93,7 @@ impl ResponseBody {
             exchange.fail(error);
         }
         if let Source::Upstream(upstream) = &mut self.source {
+            upstream.under_way = UnderWay::default();
             upstream.lease = None;
         }
     }

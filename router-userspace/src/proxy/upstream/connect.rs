@@ -47,7 +47,8 @@ pub(crate) const fn keepalive(interval: Duration) -> TcpKeepalive {
     TcpKeepalive::new().with_time(interval).with_interval(interval)
 }
 
-/// Connects to `endpoint`, counted against `policy`.
+/// Connects to `endpoint`, counted against `policy`. Calls `admitted` when the kernel has given it a place, before the
+/// endpoint has answered.
 ///
 /// # Errors
 ///
@@ -57,6 +58,7 @@ pub(crate) async fn connect(
     endpoint: SocketAddr,
     policy: Option<&str>,
     limits: &Limits,
+    admitted: impl FnOnce(),
 ) -> Result<TcpStream, ConnectError> {
     let socket = Socket::new(
         Domain::for_address(endpoint),
@@ -72,6 +74,7 @@ pub(crate) async fn connect(
         Err(_) if enforcement.over_limit(socket.as_fd()) => return Err(ConnectError::LimitReached),
         Err(error) => return Err(error.into()),
     }
+    admitted();
     let stream = TcpStream::from_std(socket.into())?;
     timeout(limits.connect_timeout, stream.writable())
         .await

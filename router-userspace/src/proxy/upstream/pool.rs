@@ -5,9 +5,10 @@
 
 use std::{
     collections::{HashMap, HashSet},
+    num::NonZeroU32,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering::Relaxed},
     },
     time::Duration,
 };
@@ -22,7 +23,10 @@ use tokio::{
 
 use super::{ConnectError, Http1, Http2, Lease, Target, connect};
 use crate::{
-    enforce::Enforcement,
+    enforce::{
+        Enforcement,
+        breaker::{Breaker, Turn},
+    },
     proxy::{limits::Limits, stats::WorkerStats},
 };
 
@@ -50,6 +54,8 @@ pub(super) struct Slot {
     opening: tokio::sync::Mutex<()>,
     /// The configuration has no use for it any more: nothing is kept.
     retired: AtomicBool,
+    /// Told when a connection or stream is free again; none: nobody waits here.
+    breaker: OnceLock<Arc<Breaker>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -66,6 +72,14 @@ impl Slot {
             shared: Mutex::default(),
             opening: tokio::sync::Mutex::default(),
             retired: AtomicBool::new(false),
+            breaker: OnceLock::new(),
+        }
+    }
+
+    /// A connection or a stream is free again.
+    pub(super) fn vacated(&self) {
+        if let Some(breaker) = self.breaker.get() {
+            breaker.vacated();
         }
     }
 
@@ -79,15 +93,23 @@ impl Slot {
             idle.remove(0);
         }
         idle.push((Instant::now(), connection));
+        drop(idle);
+        self.vacated();
     }
 
-    fn pop(&self) -> Option<Http1> {
-        lock(&self.idle).pop().map(|(_, connection)| connection)
+    /// The idle connection used last, of those that have served fewer than `uses` requests.
+    fn pop(&self, uses: Option<NonZeroU32>) -> Option<Http1> {
+        let mut idle = lock(&self.idle);
+        let fit = |(_, c): &(Instant, Http1)| uses.is_none_or(|uses| c.uses < uses.get());
+        let place = idle.iter().rposition(fit)?;
+        let (_, mut connection) = idle.remove(place);
+        connection.uses = connection.uses.saturating_add(1);
+        Some(connection)
     }
 
     /// An idle connection that is still open.
-    async fn reuse_http1(&self) -> Option<Http1> {
-        while let Some(mut connection) = self.pop() {
+    async fn reuse_http1(&self, uses: Option<NonZeroU32>) -> Option<Http1> {
+        while let Some(mut connection) = self.pop(uses) {
             if connection.sender.is_ready() {
                 return Some(connection);
             }
@@ -102,16 +124,25 @@ impl Slot {
         None
     }
 
-    /// A connection with a stream to spare, which is taken.
-    fn reuse_http2(&self, streams: usize) -> Option<Arc<Http2>> {
+    /// A connection with a stream to spare, which is taken. One that has served its last request is lent no more.
+    fn reuse_http2(&self, streams: usize, uses: Option<NonZeroU32>) -> Option<Arc<Http2>> {
         let mut shared = lock(&self.shared);
-        shared.retain(|(_, connection)| !connection.sender.is_closed());
+        shared.retain(|(_, connection)| {
+            let spent = uses.is_some_and(|uses| connection.uses.load(Relaxed) >= uses.get());
+            !connection.sender.is_closed() && !spent
+        });
         let (used, connection) = shared
             .iter_mut()
             .find(|(_, connection)| connection.streams.load(Relaxed) < streams)?;
         *used = Instant::now();
         connection.streams.fetch_add(1, Relaxed);
-        Some(connection.clone())
+        let used = connection.uses.fetch_add(1, Relaxed) + 1;
+        let connection = connection.clone();
+        // It ends with its last stream.
+        if uses.is_some_and(|uses| used >= uses.get()) {
+            shared.retain(|(_, other)| !Arc::ptr_eq(other, &connection));
+        }
+        Some(connection)
     }
 
     /// Lends a shared connection to nobody from now on.
@@ -131,7 +162,7 @@ impl Slot {
     fn oldest_idle(&self) -> Option<tokio::task::JoinHandle<()>> {
         let mut idle = lock(&self.idle);
         if !idle.is_empty() {
-            let (_, Http1 { sender, task }) = idle.remove(0);
+            let (_, Http1 { sender, task, .. }) = idle.remove(0);
             drop(sender);
             return Some(task);
         }
@@ -166,44 +197,65 @@ impl Pool {
         }
     }
 
-    /// Lends a connection to `target`; a new one when there is none idle, or when `fresh` is asked for.
+    /// Lends a connection; a new one when there is none idle, or when `fresh` is asked for.
     ///
     /// # Errors
     ///
     /// There is none idle and no new one could be opened.
     pub(crate) async fn lend(
         &self,
-        target: &Target,
-        fresh: Fresh,
+        wanted: Wanted<'_>,
         stats: &Arc<WorkerStats>,
     ) -> Result<Lease, ConnectError> {
-        let slot = self.slot(target);
-        if target.http2 {
-            return self.lend_http2(slot, stats).await;
+        let slot = self.slot(wanted.target);
+        if let Some(breaker) = wanted.breaker {
+            slot.breaker.get_or_init(|| breaker.clone());
         }
-        if fresh == Fresh::No
-            && let Some(connection) = slot.reuse_http1().await
+        let uses = wanted.uses;
+        let lease = if wanted.target.http2 {
+            self.lend_http2(slot, wanted, stats).await
+        } else {
+            self.lend_http1(slot, wanted, stats).await
+        };
+        lease.map(|lease| lease.limited(uses))
+    }
+
+    async fn lend_http1(
+        &self,
+        slot: Arc<Slot>,
+        wanted: Wanted<'_>,
+        stats: &Arc<WorkerStats>,
+    ) -> Result<Lease, ConnectError> {
+        if wanted.fresh == Fresh::No
+            && let Some(connection) = slot.reuse_http1(wanted.uses).await
         {
             return Ok(Lease::http1(connection, slot, true));
         }
-        let stream = self.open(target, stats).await?;
-        let connection = self.handshake_http1(stream, stats).await?;
+        let breaker = wanted.breaker.cloned();
+        let stream = self.open(wanted, stats).await?;
+        let connection = self.handshake_http1(stream, Open::new(stats, breaker)).await?;
         Ok(Lease::http1(connection, slot, false))
     }
 
-    async fn lend_http2(&self, slot: Arc<Slot>, stats: &Arc<WorkerStats>) -> Result<Lease, ConnectError> {
-        let streams = self.limits.streams_per_connection;
-        if let Some(connection) = slot.reuse_http2(streams) {
+    async fn lend_http2(
+        &self,
+        slot: Arc<Slot>,
+        wanted: Wanted<'_>,
+        stats: &Arc<WorkerStats>,
+    ) -> Result<Lease, ConnectError> {
+        let (streams, uses) = (self.limits.streams_per_connection, wanted.uses);
+        if let Some(connection) = slot.reuse_http2(streams, uses) {
             return Ok(Lease::http2(connection, slot, true));
         }
         let opening = slot.opening.lock().await;
-        if let Some(connection) = slot.reuse_http2(streams) {
+        if let Some(connection) = slot.reuse_http2(streams, uses) {
             drop(opening);
             return Ok(Lease::http2(connection, slot, true));
         }
-        let stream = self.open(&slot.target, stats).await?;
-        let connection = Arc::new(self.handshake_http2(stream, stats).await?);
-        if !slot.retired.load(Relaxed) {
+        let breaker = wanted.breaker.cloned();
+        let stream = self.open(wanted, stats).await?;
+        let connection = Arc::new(self.handshake_http2(stream, Open::new(stats, breaker)).await?);
+        if !slot.retired.load(Relaxed) && uses.is_none_or(|uses| uses.get() > 1) {
             lock(&slot.shared).push((Instant::now(), connection.clone()));
         }
         drop(opening);
@@ -220,14 +272,29 @@ impl Pool {
         slot
     }
 
-    /// Connects. When the limit is reached, an idle connection of the same policy makes room, once.
-    async fn open(&self, target: &Target, stats: &WorkerStats) -> Result<TcpStream, ConnectError> {
+    /// Connects. When the limit is reached, an idle connection of the same policy makes room, once. With a place, the
+    /// turn is over: the next need not wait until the endpoint has answered.
+    async fn open(&self, wanted: Wanted<'_>, stats: &WorkerStats) -> Result<TcpStream, ConnectError> {
+        let Wanted { target, turn, .. } = wanted;
         let policy = target.policy.as_deref();
         let enforcement = &*self.enforcement;
-        match connect(enforcement, target.endpoint, policy, &self.limits).await {
+        // Who waits asks the kernel only when it may say yes: a `connect` in vain counts as one that was refused.
+        let in_vain = turn.is_some() && policy.is_some_and(|policy| !enforcement.has_room(policy));
+        let first = if in_vain {
+            Err(ConnectError::LimitReached)
+        } else {
+            connect(enforcement, target.endpoint, policy, &self.limits, || {
+                *turn = None
+            })
+            .await
+        };
+        match first {
             Err(ConnectError::LimitReached) if self.evict(policy).await => {
                 WorkerStats::add(&stats.evictions, 1);
-                connect(enforcement, target.endpoint, policy, &self.limits).await
+                connect(enforcement, target.endpoint, policy, &self.limits, || {
+                    *turn = None
+                })
+                .await
             }
             outcome => outcome,
         }
@@ -250,31 +317,27 @@ impl Pool {
         timeout(EVICTION_PATIENCE, task).await.is_ok()
     }
 
-    async fn handshake_http1(
-        &self,
-        stream: TcpStream,
-        stats: &Arc<WorkerStats>,
-    ) -> Result<Http1, ConnectError> {
+    async fn handshake_http1(&self, stream: TcpStream, open: Open) -> Result<Http1, ConnectError> {
         let (sender, connection) = http1::Builder::new()
             .max_buf_size(self.limits.http1_buffer)
             .handshake(TokioIo::new(stream))
             .await
             .map_err(std::io::Error::other)?;
-        let open = Open::new(stats.clone());
         let task = tokio::spawn(async move {
             if let Err(error) = connection.with_upgrades().await {
                 tracing::trace!(%error, "upstream connection ended");
             }
             drop(open);
         });
-        Ok(Http1 { sender, task })
+        Ok(Http1 {
+            sender,
+            task,
+            // For the request that it was opened for.
+            uses: 1,
+        })
     }
 
-    async fn handshake_http2(
-        &self,
-        stream: TcpStream,
-        stats: &Arc<WorkerStats>,
-    ) -> Result<Http2, ConnectError> {
+    async fn handshake_http2(&self, stream: TcpStream, open: Open) -> Result<Http2, ConnectError> {
         let (sender, connection) = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
             .initial_stream_window_size(self.limits.stream_window)
@@ -283,7 +346,6 @@ impl Pool {
             .handshake(TokioIo::new(stream))
             .await
             .map_err(std::io::Error::other)?;
-        let open = Open::new(stats.clone());
         let task = tokio::spawn(async move {
             if let Err(error) = connection.await {
                 tracing::trace!(%error, "upstream connection ended");
@@ -294,6 +356,7 @@ impl Pool {
             sender,
             // For the request that it was opened for.
             streams: AtomicUsize::new(1),
+            uses: AtomicU32::new(1),
             task,
         })
     }
@@ -371,18 +434,39 @@ pub(crate) enum Fresh {
     Yes,
 }
 
+/// A request for a connection.
+pub(crate) struct Wanted<'w> {
+    pub(crate) target: &'w Target,
+    pub(crate) fresh: Fresh,
+    /// Told when the connection is free again, or closed.
+    pub(crate) breaker: Option<&'w Arc<Breaker>>,
+    /// Requests that a connection may serve; none: any number.
+    pub(crate) uses: Option<NonZeroU32>,
+    /// The turn of a request that waits. It is over when there is a connection, or a place for one.
+    pub(crate) turn: &'w mut Option<Turn>,
+}
+
 /// Counts an upstream connection while its socket is open.
-struct Open(Arc<WorkerStats>);
+struct Open {
+    stats: Arc<WorkerStats>,
+    breaker: Option<Arc<Breaker>>,
+}
 
 impl Open {
-    fn new(stats: Arc<WorkerStats>) -> Self {
+    fn new(stats: &Arc<WorkerStats>, breaker: Option<Arc<Breaker>>) -> Self {
         WorkerStats::add(&stats.upstream_opened, 1);
-        Self(stats)
+        Self {
+            stats: stats.clone(),
+            breaker,
+        }
     }
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
-        WorkerStats::add(&self.0.upstream_closed, 1);
+        WorkerStats::add(&self.stats.upstream_closed, 1);
+        if let Some(breaker) = &self.breaker {
+            breaker.vacated();
+        }
     }
 }
