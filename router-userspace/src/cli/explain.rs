@@ -140,14 +140,7 @@ fn rules(text: &mut String, steps: &[Step], paint: Paint) {
         text.push_str("no rules: every instance takes its turn\n");
         return;
     }
-    let mut table = Table::new(["PRECEDENCE", "RULE", "MATCH", "OUTCOME", "WRITTEN AT"]);
-    let conditions = |step: &Step| {
-        if step.conditions.is_empty() {
-            "everything".to_owned()
-        } else {
-            step.conditions.join(" or ")
-        }
-    };
+    let mut table = Table::new(["PRECEDENCE", "RULE", "OUTCOME", "WRITTEN AT"]);
     let outcome = |step: &Step| match step.outcome {
         Outcome::Matched => "matched".to_owned(),
         Outcome::NotReached => "not reached".to_owned(),
@@ -157,15 +150,23 @@ fn rules(text: &mut String, steps: &[Step], paint: Paint) {
         table.row([
             step.precedence.to_string(),
             step.rule.clone(),
-            conditions(step),
             outcome(step),
             format!("{}:{}", step.file, step.line),
         ]);
     }
-    text.push_str(&table.render(paint, |row, line| match row[3].as_str() {
+    let written = table.render(paint, |row, line| match row[2].as_str() {
         "matched" => paint.good(line),
         _ => paint.faint(line),
-    }));
+    });
+    // Conditions can be long: each rule's are below its line, which the first line, the header, has not.
+    let mut lines = written.lines();
+    text.extend(lines.next().map(|header| format!("{header}\n")));
+    for (line, step) in lines.zip(steps) {
+        let _ = writeln!(text, "{line}");
+        for conditions in &step.conditions {
+            let _ = writeln!(text, "            {}", paint.faint(&format!("when {conditions}")));
+        }
+    }
 }
 
 fn decision(text: &mut String, answer: &Explanation, paint: Paint) {

@@ -120,10 +120,11 @@ fn a_connection_reads_well() {
 tcp://mongodb:27017  from default/productpage-v1
 mongodb.default.svc.cluster.local:27017 (tcp) at 10.0.0.2:27017, routed by the kernel, generation 7
 
-PRECEDENCE  RULE                       MATCH                      OUTCOME                                WRITTEN AT
-2           route-rule mongodb-tester  source tester{version=v2}  not matched: the caller is not tester  rules.yaml:1
-1           route-rule mongodb-split   everything                 matched                                rules.yaml:1
-0           route-rule mongodb-old     everything                 not reached                            rules.yaml:1
+PRECEDENCE  RULE                       OUTCOME                                WRITTEN AT
+2           route-rule mongodb-tester  not matched: the caller is not tester  rules.yaml:1
+            when source tester{version=v2}
+1           route-rule mongodb-split   matched                                rules.yaml:1
+0           route-rule mongodb-old     not reached                            rules.yaml:1
 
 → route-rule mongodb-split
    90.00 %  mongodb.default.svc.cluster.local:27017  version=v1  ROUND_ROBIN
