@@ -2,6 +2,7 @@
 //! that cannot apply. It changes nothing.
 
 mod order;
+mod outlier;
 
 use std::collections::{HashMap, HashSet};
 
@@ -54,6 +55,10 @@ pub(super) fn review(
     for policy in policies {
         review.policy(policy);
     }
+    let Review {
+        services, findings, ..
+    } = review;
+    outlier::review(&services, rules, policies, findings);
 }
 
 /// Where an object writes its condition on the caller.
@@ -123,7 +128,7 @@ impl<'r> Review<'r> {
         let Some(destination) = self.exists(policy, "destination", &policy.item.destination) else {
             return;
         };
-        if policy.item.looks_at_requests() && has_only_tcp(destination) {
+        if !policy.item.http.is_empty() && has_only_tcp(destination) {
             let message = format!(
                 "{} has only TCP ports, so limits on requests have no effect",
                 destination.name

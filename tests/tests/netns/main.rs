@@ -12,6 +12,7 @@ mod filters;
 mod http;
 mod lifecycle;
 mod limits;
+mod outlier;
 mod programs;
 mod sources;
 mod weights;
@@ -32,6 +33,7 @@ fn main() -> ExitCode {
         ("changes", changes::TESTS),
         ("lifecycle", lifecycle::TESTS),
         ("http", http::TESTS),
+        ("outlier", outlier::TESTS),
         ("explain", explain::TESTS),
         ("filters", filters::TESTS),
     ];

@@ -4,7 +4,11 @@ use std::time::Duration;
 
 use router_rules::{outlier::MIN_INTERVAL, policy::OutlierDetection};
 
-use crate::{compile::rules::Compiler, config::rules_v1alpha1::SimpleCircuitBreaker, finding::codes};
+use crate::{
+    compile::rules::Compiler,
+    config::rules_v1alpha1::{DurationText, SimpleCircuitBreaker},
+    finding::codes,
+};
 
 impl Compiler<'_> {
     /// On when at least one of its fields is given: a circuit breaker that only limits connections ejects nobody.
@@ -27,9 +31,23 @@ impl Compiler<'_> {
         }
         let default = OutlierDetection::default();
         let base_ejection = self.duration(&parent, "sleepWindow", sleep, "leave it out for 30s");
+        let interval = self.interval(&parent, interval).unwrap_or(default.interval);
+        if let Some(window) = base_ejection.filter(|window| *window < interval) {
+            let suffix = if sleep.0.is_some() { "" } else { "Seconds" };
+            let message = format!(
+                "an ejection for {window:?} ends with a sweep, of which there is one in {interval:?}"
+            );
+            let hint = "lower `httpDetectionInterval` too";
+            self.report(
+                &codes::SHORT_SLEEP_WINDOW,
+                &format!("{parent}.sleepWindow{suffix}"),
+                message,
+                hint,
+            );
+        }
         Some(OutlierDetection {
             consecutive_errors: errors.map_or(default.consecutive_errors, |n| self.errors(&parent, n)),
-            interval: self.interval(&parent, interval).unwrap_or(default.interval),
+            interval,
             base_ejection: base_ejection.unwrap_or(default.base_ejection),
             max_ejection_percent: percent.map_or(default.max_ejection_percent, |n| self.percent(&parent, n)),
         })
@@ -62,7 +80,7 @@ impl Compiler<'_> {
     fn interval(
         &mut self,
         parent: &str,
-        spellings: (Option<&crate::config::rules_v1alpha1::DurationText>, Option<f64>),
+        spellings: (Option<&DurationText>, Option<f64>),
     ) -> Option<Duration> {
         let name = "httpDetectionInterval";
         let interval = self.duration(parent, name, spellings, "leave it out for 10s")?;
