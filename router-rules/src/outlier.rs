@@ -72,8 +72,7 @@ impl Detector {
     }
 
     /// Takes other settings and other subsets over. Endpoints that are still in one keep what is known of them; others
-    /// are forgotten. Nobody comes back because his subset has shrunk, as in Envoy: a failing endpoint fails no less
-    /// for it.
+    /// are forgotten. None comes back because its subset has shrunk, as in Envoy: it fails no less for that.
     pub fn follow<'e, P>(&mut self, settings: OutlierDetection, subsets: impl IntoIterator<Item = P>)
     where
         P: IntoIterator<Item = &'e SocketAddr>,

@@ -19,7 +19,7 @@ use router_common::{
     route::{RouteWord, Subset},
     service::{FrontendKey, Service},
 };
-use router_rules::Snapshot;
+use router_rules::{Snapshot, outlier::Ejected};
 use router_userspace::{
     compile::compile,
     config::{LoadLimits, read_directory},
@@ -57,7 +57,9 @@ fn start(directory: &Path) {
     timed("drop documents", || drop(documents));
     let snapshot = timed("snapshot", || Snapshot::build(compiled.model, 1));
     let callers = BTreeMap::new();
-    let wanted = timed("desired", || desired(&snapshot, &callers, OnProxyDown::Direct));
+    let wanted = timed("desired", || {
+        desired(&snapshot, &callers, OnProxyDown::Direct, &Ejected::default())
+    });
     let mut state = State::default();
     let report = timed("plan and apply", || reconcile(&mut state, &wanted, &mut Nowhere));
     println!("{:?}", report.expect("room for everything"));

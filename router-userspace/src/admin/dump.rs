@@ -3,11 +3,13 @@
 //! Nothing but these types, the configuration's documents and findings is ever serialised. They know no behaviour.
 
 mod explanation;
+mod outlier;
 mod requests;
 pub(super) mod snapshot;
 mod status;
 
 pub use explanation::{Asked, Decision, Explanation, KernelSide, KernelSubset, Outcome, Step, TargetOutcome};
+pub use outlier::OutlierDump;
 pub use requests::RequestLimitsDump;
 pub use snapshot::{PolicyDump, PortDump, RuleDump, SnapshotDump, SubsetDump, TargetDump, WorkloadDump};
 pub use status::{

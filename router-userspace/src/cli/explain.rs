@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     admin::{
-        dump::{EndpointDump, Explanation, KernelSide, LimitDump, Outcome, Step, TargetOutcome},
+        dump::{EndpointDump, Explanation, KernelSide, LimitDump, Outcome, OutlierDump, Step, TargetOutcome},
         ejections::Ejections,
         explain::{Question, Seen, explain},
     },
@@ -219,9 +219,10 @@ fn render_target(text: &mut String, target: &TargetOutcome, paint: Paint) {
             (None, Some(max)) => format!(", at most {max} connections"),
             (None, None) => String::new(),
         };
+        let ejection = policy.outlier_detection.map_or_else(String::new, ejection);
         let _ = writeln!(
             text,
-            "            {} ({}:{}){limit}",
+            "            {} ({}:{}){limit}{ejection}",
             policy.policy, policy.file, policy.line
         );
     }
@@ -229,6 +230,13 @@ fn render_target(text: &mut String, target: &TargetOutcome, paint: Paint) {
         let _ = writeln!(text, "            {}", paint.bad(&format!("refused: {refusal}")));
     }
     text.push_str(&endpoints(&target.endpoints));
+}
+
+fn ejection(settings: OutlierDump) -> String {
+    format!(
+        ", ejects up to {} % after {} errors in a row",
+        settings.max_ejection_percent, settings.consecutive_errors
+    )
 }
 
 fn use_of(limit: LimitDump) -> String {

@@ -274,3 +274,23 @@ fn the_loop_follows_the_directory_and_retries_the_kernel() {
     running.join().unwrap();
     drop(watch);
 }
+
+#[test]
+fn ejections_bring_the_kernel_in_step() {
+    let mut bed = bed([Ok(compiled(1))], 0);
+    bed.change("one");
+    assert_eq!(bed.reconciled.try_recv(), Ok(1));
+    let Bed {
+        control, reconciled, ..
+    } = bed;
+    let (sender, events) = sync_channel(MAX_EVENTS);
+    let running = thread::spawn(move || control.run(&events));
+    for _ in 0..5 {
+        sender.send(Event::EjectionsChanged).unwrap();
+    }
+    // Long before it would be done by itself (`RECONCILE_EVERY`), and once for all.
+    assert_eq!(reconciled.recv_timeout(Duration::from_secs(20)), Ok(1));
+    sender.send(Event::Shutdown).unwrap();
+    running.join().unwrap();
+    assert!(reconciled.try_recv().is_err());
+}

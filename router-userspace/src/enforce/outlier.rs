@@ -37,7 +37,7 @@ pub struct PolicyOutliers {
     pub ejections: u64,
     /// Endpoints that failed often enough and stayed all the same, because of the policy's share.
     pub kept: u64,
-    /// Who is ejected now, and in how much time he is to come back.
+    /// Endpoints that are ejected now, each with the time until it is to come back.
     pub ejected: Vec<(SocketAddr, Duration)>,
 }
 

@@ -12,7 +12,7 @@ use router_rules::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{EndpointDump, LimitDump, requests::RequestLimitsDump};
+use super::{EndpointDump, LimitDump, outlier::OutlierDump, requests::RequestLimitsDump};
 use crate::admin::ejections::Ejections;
 use crate::admin::explain::words;
 
@@ -134,6 +134,9 @@ pub struct PolicyDump {
     /// Connections that may be open at once.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub max_connections: Option<u32>,
+    /// Ejection of failing endpoints.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub outlier_detection: Option<OutlierDump>,
     /// Limits on requests.
     #[serde(flatten)]
     pub requests: RequestLimitsDump,
@@ -279,6 +282,7 @@ impl PolicyDump {
             source: (!policy.source.is_empty()).then(|| policy.source.to_string()),
             load_balancing: policy.load_balancing.name().to_owned(),
             max_connections: policy.max_connections,
+            outlier_detection: policy.outlier_detection.as_ref().map(OutlierDump::new),
             requests: RequestLimitsDump::new(&policy.http),
             limit,
         }

@@ -8,7 +8,7 @@ use router_rules::{
     action::{AbortWith, DelayTime, Fault, Fraction, Retries},
     cors::Cors,
     matcher::Request,
-    policy::HttpLimits,
+    policy::{HttpLimits, OutlierDetection},
     snapshot::{Route, Rule},
 };
 
@@ -185,6 +185,19 @@ pub(super) fn did_you_mean<'n>(name: &str, known: impl Iterator<Item = &'n str>)
         ),
     }
 }
+
+/// Ejection of failing endpoints: `up to 10 % after 5 errors in a row, for 30s or more`.
+pub(crate) fn outlier_detection(settings: &OutlierDetection) -> String {
+    let errors = match settings.consecutive_errors {
+        1 => "1 error".to_owned(),
+        errors => format!("{errors} errors in a row"),
+    };
+    format!(
+        "up to {} % after {errors}, for {:?} or more",
+        settings.max_ejection_percent, settings.base_ejection
+    )
+}
+
 /// Limits on requests: `at most 100 requests`, `at most 20 waiting`.
 pub(crate) fn http_limits(limits: &HttpLimits) -> Vec<String> {
     let said = [

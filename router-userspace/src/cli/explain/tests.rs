@@ -57,6 +57,7 @@ fn answer() -> Explanation {
         load_balancing: "ROUND_ROBIN".into(),
         max_connections: Some(100),
         source: None,
+        outlier_detection: None,
         requests: Default::default(),
         limit: Some(limit),
     };
@@ -172,4 +173,26 @@ no rules: every instance takes its turn
   delay of 5s for every request
 ";
     assert_eq!(render(&answer, Paint::plain()), expected);
+}
+
+#[test]
+fn ejections_are_marked() {
+    let out = EndpointDump {
+        ejected_until: Some("2026-01-02T03:04:35Z".into()),
+        ..endpoint("10.1.0.3:80", Some("default/a"), None)
+    };
+    let text = endpoints(&[endpoint("10.1.0.20:80", Some("default/b"), None), out]);
+    let lines: Vec<_> = text.lines().map(str::trim_start).collect();
+    let expected = [
+        "10.1.0.20:80  default/b",
+        "10.1.0.3:80   default/a  ejected until 2026-01-02T03:04:35Z",
+    ];
+    assert_eq!(lines, expected);
+    let settings = OutlierDump {
+        consecutive_errors: 5,
+        interval_ms: 10_000,
+        base_ejection_ms: 30_000,
+        max_ejection_percent: 10,
+    };
+    assert_eq!(ejection(settings), ", ejects up to 10 % after 5 errors in a row");
 }

@@ -231,6 +231,8 @@ fn target(snapshot: &Snapshot, port: &Port, subset: SubsetId, share: Option<(u32
     if !requests.is_empty() {
         values.push(("requests", requests.join(", ")));
     }
+    let ejection = policy.and_then(|policy| policy.outlier_detection);
+    values.extend(ejection.map(|settings| ("ejects", words::outlier_detection(&settings))));
     let callers = for_some_callers(snapshot, subset);
     if !callers.is_empty() {
         values.push(("for some callers", callers.join("; ")));
@@ -249,6 +251,8 @@ fn for_some_callers(snapshot: &Snapshot, subset: &Subset) -> Vec<String> {
             let limit = policy.max_connections;
             said.extend(limit.map(|max| format!("at most {}", counted(max as usize, "connection"))));
             said.extend(words::http_limits(&policy.http));
+            let ejection = policy.outlier_detection.as_ref();
+            said.extend(ejection.map(|settings| format!("ejects {}", words::outlier_detection(settings))));
             format!("{}: {}", policy.source, said.join(", "))
         })
         .collect()
