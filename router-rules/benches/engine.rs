@@ -146,7 +146,7 @@ fn decide(criterion: &mut Criterion) {
 
 fn pick(criterion: &mut Criterion) {
     let snapshot = Snapshot::build(one_service(1), 1);
-    let route = snapshot.route_tcp(&snapshot.ports()[0], ClassId(0));
+    let route = snapshot.route_connection(&snapshot.ports()[0], ClassId(0));
     let mut cursor = 0;
     criterion.bench_function("pick", |bench| {
         bench.iter(|| {

@@ -7,6 +7,8 @@ use std::{
 
 use crate::{
     action::{DEFAULT_TIMEOUT, Fraction, Mirror, Target},
+    cidr::Subnets,
+    connection::Transport,
     id::ServiceName,
     index::RuleIndex,
     labels::Labels,
@@ -14,7 +16,7 @@ use crate::{
     model,
     policy::{Policy, PolicyId},
     snapshot::{PolicyChoice, Port, PortId, Rule, RuleId, Snapshot, Subset, SubsetId},
-    source::{SourceId, SourceMatch, Sources, WorkloadId},
+    source::{SourceId, SourceMatch, Sources, SubnetsId, WorkloadId},
     weight::SlotTable,
 };
 
@@ -38,16 +40,27 @@ pub(crate) fn build(model: model::Model, generation: u64) -> Snapshot {
         .chain(policies.iter().map(|policy| &policy.source))
         .filter(|source| !source.is_empty())
         .collect();
+    let subnets: BTreeSet<&Subnets> = rules
+        .iter()
+        .flat_map(|rule| &rule.any_of)
+        .filter_map(|m| Some(&m.transport.as_ref()?.sources))
+        .filter(|sources| !sources.is_empty())
+        .collect();
     let names = workloads.iter().map(|w| w.name.clone());
     let mut builder = Builder {
         services: services.iter().map(|s| (&s.name, s)).collect(),
         every_policy: &policies,
         policies: policies_by_destination(&policies),
         source_ids: conditions.iter().copied().zip((0..).map(SourceId)).collect(),
+        subnets_ids: subnets.iter().copied().zip((0..).map(SubnetsId)).collect(),
         subset_ids: HashMap::new(),
         snapshot: Snapshot {
             generation,
-            sources: Sources::new(conditions.into_iter().cloned().collect(), &workloads),
+            sources: Sources::new(
+                conditions.into_iter().cloned().collect(),
+                subnets.into_iter().cloned().collect(),
+                &workloads,
+            ),
             workload_by_name: names.zip((0..).map(WorkloadId)).collect(),
             ..Snapshot::default()
         },
@@ -97,8 +110,9 @@ struct Builder<'m> {
     every_policy: &'m [Policy],
     policies: HashMap<&'m ServiceName, Vec<(&'m Policy, PolicyId)>>,
     source_ids: HashMap<&'m SourceMatch, SourceId>,
+    subnets_ids: HashMap<&'m Subnets, SubnetsId>,
     /// Subsets are shared between rules: one per service port and labels.
-    subset_ids: HashMap<(&'m ServiceName, u16, &'m Labels), SubsetId>,
+    subset_ids: HashMap<(&'m ServiceName, Transport, u16, &'m Labels), SubsetId>,
     snapshot: Snapshot,
 }
 
@@ -108,10 +122,10 @@ impl<'m> Builder<'m> {
         let addresses = service.addresses.iter();
         let frontends: Vec<_> = addresses.map(|&a| SocketAddr::new(a, port.number)).collect();
         for frontend in &frontends {
-            let key = (frontend.ip(), frontend.port());
+            let key = (port.protocol.transport(), *frontend);
             self.snapshot.by_frontend.entry(key).or_insert(id);
         }
-        let key = (service.name.clone(), port.number);
+        let key = (port.protocol.transport(), service.name.clone(), port.number);
         self.snapshot.by_name.entry(key).or_insert(id);
         let unrouted = self.subset(Instances::of(&service.name, port), &NO_LABELS);
         let choices = &self.snapshot.subset(unrouted).policies;
@@ -153,7 +167,11 @@ impl<'m> Builder<'m> {
             id: RuleId(self.snapshot.rules.len() as u32),
             origin: rule.origin.clone(),
             precedence: rule.precedence,
-            any_of: rule.any_of.iter().map(|m| self.conditions(m)).collect(),
+            any_of: rule
+                .any_of
+                .iter()
+                .map(|m| self.conditions(m, port.protocol.transport()))
+                .collect(),
             targets: targets.into(),
             table: SlotTable::new(&weights),
             timeout: rule.timeout.unwrap_or(DEFAULT_TIMEOUT),
@@ -172,9 +190,13 @@ impl<'m> Builder<'m> {
         }
     }
 
-    fn conditions(&self, m: &model::Match) -> Conditions {
+    fn conditions(&self, m: &model::Match, transport: Transport) -> Conditions {
         let source = m.source.as_ref();
+        let wanted = m.transport.as_ref();
         Conditions {
+            other_transport: wanted.map(|w| w.transport).filter(|&t| t != transport),
+            destinations: wanted.map(|w| w.destinations.clone()).unwrap_or_default(),
+            source_subnets: wanted.and_then(|w| self.subnets_ids.get(&w.sources)).copied(),
             // A condition that asks for nothing has no id: it is none.
             source: source.and_then(|s| self.source_ids.get(s)).copied(),
             path: m.path.clone(),
@@ -214,7 +236,8 @@ impl<'m> Builder<'m> {
             endpoints,
         } = instances;
         let subsets = &mut self.snapshot.subsets;
-        *self.subset_ids.entry((service, port, labels)).or_insert_with(|| {
+        let key = (service, protocol.transport(), port, labels);
+        *self.subset_ids.entry(key).or_insert_with(|| {
             let id = SubsetId(subsets.len() as u32);
             let of_service = self.policies.get(service).map_or(&[][..], Vec::as_slice);
             let policies = policies_for(of_service, labels, &self.source_ids);
@@ -253,15 +276,18 @@ impl<'m> Instances<'m> {
     }
 }
 
-/// The port of `service` that stands for `port` of another: same number, else same name, else its only one.
+/// The port of `service` that stands for `port` of another: of those on the same transport the one of the same number,
+/// else of the same name, else the only one.
 fn corresponding_port<'m>(service: &'m model::Service, port: &model::Port) -> Option<&'m model::Port> {
-    let by_number = service.ports.iter().find(|p| p.number == port.number);
+    let transport = port.protocol.transport();
+    let carried = || service.ports.iter().filter(|p| p.protocol.transport() == transport);
+    let by_number = carried().find(|p| p.number == port.number);
     let by_name = || {
         port.name
             .as_ref()
-            .and_then(|name| service.ports.iter().find(|p| p.name.as_ref() == Some(name)))
+            .and_then(|name| carried().find(|p| p.name.as_ref() == Some(name)))
     };
-    let only = || service.ports.first().filter(|_| service.ports.len() == 1);
+    let only = || carried().next().filter(|_| carried().count() == 1);
     by_number.or_else(by_name).or_else(only)
 }
 

@@ -3,9 +3,9 @@
 //! It evaluates the same conditions that decide; that both agree is a property test.
 
 use crate::{
+    connection::Connection,
     matcher::{Mismatch, Request},
     snapshot::{Port, Rule, RuleId, Snapshot},
-    source::ClassId,
 };
 
 /// A rule that was looked at.
@@ -32,25 +32,26 @@ pub enum Outcome {
 pub fn explain(
     snapshot: &Snapshot,
     port: &Port,
-    caller: ClassId,
+    connection: impl Into<Connection>,
     request: Option<&Request<'_>>,
 ) -> Vec<Step> {
-    steps(snapshot, port, caller, request).collect()
+    steps(snapshot, port, connection, request).collect()
 }
 
 /// As [`explain`], rule by rule: one that is not asked for is not evaluated.
 pub fn steps<'s>(
     snapshot: &'s Snapshot,
     port: &'s Port,
-    caller: ClassId,
+    connection: impl Into<Connection>,
     request: Option<&'s Request<'_>>,
 ) -> impl Iterator<Item = Step> + 's {
+    let connection = connection.into();
     let mut matched = false;
     port.rules().iter().map(move |&rule| {
         let outcome = if matched {
             Outcome::NotReached
         } else {
-            outcome(snapshot, rule, caller, request)
+            outcome(snapshot, rule, &connection, request)
         };
         matched |= outcome == Outcome::Matched;
         Step { rule, outcome }
@@ -67,11 +68,16 @@ pub fn conditions(snapshot: &Snapshot, rule: &Rule) -> Vec<String> {
     alternatives.map(|one| one.in_words(&snapshot.sources)).collect()
 }
 
-fn outcome(snapshot: &Snapshot, id: RuleId, caller: ClassId, request: Option<&Request<'_>>) -> Outcome {
+fn outcome(
+    snapshot: &Snapshot,
+    id: RuleId,
+    connection: &Connection,
+    request: Option<&Request<'_>>,
+) -> Outcome {
     let rule = snapshot.rule(id);
     let mut reasons = Vec::new();
     for alternative in &rule.any_of {
-        match alternative.mismatch(&snapshot.sources, caller, request) {
+        match alternative.mismatch(&snapshot.sources, connection, request) {
             None => return Outcome::Matched,
             Some(reason) => reasons.push(reason),
         }

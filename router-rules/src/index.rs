@@ -36,7 +36,7 @@ pub(crate) struct Entry {
 pub(crate) struct RuleIndex {
     /// The first rule without any condition. Later rules are never reached and not filed.
     catch_all: Option<u32>,
-    /// Alternatives that ask for no more than a caller, in the order of the rules.
+    /// Alternatives that ask for no more than a caller and a dialled address, in the order of the rules.
     without_http: Box<[Entry]>,
     /// Every list, one after another; each is in the order of the rules.
     entries: Box<[Entry]>,
@@ -104,7 +104,7 @@ impl RuleIndex {
         let alternatives: Vec<(Entry, &Conditions)> = (0..)
             .zip(reachable)
             .flat_map(|(rule, r)| {
-                let numbered = (0..).zip(&r.any_of);
+                let numbered = (0..).zip(&r.any_of).filter(|(_, c)| c.other_transport.is_none());
                 numbered.map(move |(alternative, c)| (Entry { rule, alternative }, c))
             })
             .collect();
@@ -121,13 +121,14 @@ impl RuleIndex {
         self.catch_all.map(|position| position as usize)
     }
 
-    /// True when the answer for a connection may depend on its caller.
-    pub(crate) fn tells_callers_apart(&self) -> bool {
-        !self.without_http.is_empty()
+    /// Alternatives that a connection can satisfy, in the order of the rules; those of rules behind the catch-all are
+    /// left out.
+    pub(crate) fn without_http(&self) -> &[Entry] {
+        &self.without_http
     }
 
     /// Position of the first rule with an alternative that `holds`, among those that a connection can satisfy.
-    pub(crate) fn first_for_tcp(&self, holds: impl Fn(Entry) -> bool) -> Option<usize> {
+    pub(crate) fn first_for_connection(&self, holds: impl Fn(Entry) -> bool) -> Option<usize> {
         let mut search = Search::new(self.catch_all, holds);
         search.add(&self.without_http);
         search.finish()

@@ -16,6 +16,8 @@
 #![forbid(unsafe_code)]
 
 pub mod action;
+pub mod cidr;
+pub mod connection;
 pub mod cors;
 pub mod duration;
 pub mod explain;

@@ -1,11 +1,13 @@
 //! One rule against one request or connection: matched, or the first condition that was not met.
 
-use std::{borrow::Cow, fmt};
+use std::{borrow::Cow, fmt, net::IpAddr};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
 use crate::{
-    source::{ClassId, SourceId, SourceMatch, Sources},
+    cidr::Subnets,
+    connection::{Connection, Transport},
+    source::{ClassId, SourceId, SourceMatch, Sources, SubnetsId},
     text::TextMatch,
 };
 
@@ -48,7 +50,12 @@ impl<'a> Request<'a> {
 /// The conditions of a rule, ready to be evaluated. All must hold.
 #[derive(Debug, Default)]
 pub(crate) struct Conditions {
+    /// Nothing on this port is carried by the transport that is asked for.
+    pub(crate) other_transport: Option<Transport>,
+    /// Where the dialled address must be.
+    pub(crate) destinations: Subnets,
     pub(crate) source: Option<SourceId>,
+    pub(crate) source_subnets: Option<SubnetsId>,
     pub(crate) path: Option<TextMatch>,
     pub(crate) method: Option<TextMatch>,
     pub(crate) scheme: Option<TextMatch>,
@@ -59,10 +66,29 @@ pub(crate) struct Conditions {
 /// The first condition of a rule that did not hold.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Mismatch {
+    /// The port's calls are carried by another transport.
+    Transport {
+        /// What is asked for.
+        wanted: Transport,
+    },
+    /// The dialled address is in none of the subnets, or is not known.
+    Destination {
+        /// The subnets.
+        wanted: String,
+        /// The address.
+        found: Option<IpAddr>,
+    },
     /// The caller is not the one asked for.
     Source {
         /// The condition.
         wanted: String,
+    },
+    /// The caller's address is in none of the subnets, or is not known.
+    SourceSubnet {
+        /// The subnets.
+        wanted: String,
+        /// False when nobody knows the caller's address.
+        known: bool,
     },
     /// A part of the request has another value, or is absent.
     Part {
@@ -80,7 +106,19 @@ pub enum Mismatch {
 impl fmt::Display for Mismatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Transport { wanted } => write!(f, "the port is not {}", wanted.name().to_uppercase()),
+            Self::Destination {
+                wanted,
+                found: Some(found),
+            } => write!(f, "the dialled address {found} is not in {wanted}"),
+            Self::Destination { wanted, found: None } => {
+                write!(f, "no address was dialled, wanted one in {wanted}")
+            }
             Self::Source { wanted } => write!(f, "the caller is not {wanted}"),
+            Self::SourceSubnet { wanted, known: true } => write!(f, "the caller is not in {wanted}"),
+            Self::SourceSubnet { wanted, known: false } => {
+                write!(f, "the caller's address is not known, wanted one in {wanted}")
+            }
             Self::Part {
                 part,
                 wanted,
@@ -114,29 +152,78 @@ impl fmt::Display for Part<'_> {
 
 impl Conditions {
     /// True when every condition holds. The hot path: no allocation.
-    pub(crate) fn hold(&self, sources: &Sources, class: ClassId, request: &Request<'_>) -> bool {
-        self.source.is_none_or(|s| sources.satisfies(class, s))
+    pub(crate) fn hold(&self, sources: &Sources, connection: &Connection, request: &Request<'_>) -> bool {
+        self.hold_for_caller(sources, connection) == Some(true)
             && self
                 .parts(request)
                 .all(|(_, wanted, found)| found.is_some_and(|value| wanted.matches(&value)))
     }
 
-    /// True when the conditions hold for a connection, of which only the caller is known.
-    pub(crate) fn hold_for_tcp(&self, sources: &Sources, class: ClassId) -> bool {
-        !self.needs_http() && self.source.is_none_or(|s| sources.satisfies(class, s))
+    /// Whether the conditions hold for a connection, of which no more is known; none when it would have to be known
+    /// who the caller is, or where it is.
+    pub(crate) fn hold_for_connection(&self, sources: &Sources, connection: &Connection) -> Option<bool> {
+        if self.needs_http() {
+            return Some(false);
+        }
+        self.hold_for_caller(sources, connection)
+    }
+
+    /// As [`Conditions::hold_for_connection`], leaving those on requests aside.
+    fn hold_for_caller(&self, sources: &Sources, connection: &Connection) -> Option<bool> {
+        if self.other_transport.is_some() || !self.holds_for_dialled(connection.dialled) {
+            return Some(false);
+        }
+        let is_source = self.source.is_none_or(|s| sources.satisfies(connection.class, s));
+        let is_from = self
+            .source_subnets
+            .map_or(Some(true), |subnets| sources.is_from(connection, subnets));
+        match (is_source, is_from) {
+            (true, is_from) => is_from,
+            (false, Some(false)) => Some(false),
+            // Whoever is unknown may turn out to be the one asked for.
+            (false, _) => (connection.class != ClassId::UNKNOWN).then_some(false),
+        }
+    }
+
+    /// True when the condition on the dialled address holds.
+    pub(crate) fn holds_for_dialled(&self, dialled: Option<IpAddr>) -> bool {
+        self.destinations.is_empty() || dialled.is_some_and(|address| self.destinations.contain(address))
+    }
+
+    /// True when the dialled address may make a difference. Its family says over which the caller comes.
+    pub(crate) fn look_at_dialled(&self) -> bool {
+        !self.destinations.is_empty() || self.source_subnets.is_some()
     }
 
     /// The first condition that does not hold, for people.
     pub(crate) fn mismatch(
         &self,
         sources: &Sources,
-        class: ClassId,
+        connection: &Connection,
         request: Option<&Request<'_>>,
     ) -> Option<Mismatch> {
-        if let Some(source) = self.source.filter(|&s| !sources.satisfies(class, s)) {
+        if let Some(wanted) = self.other_transport {
+            return Some(Mismatch::Transport { wanted });
+        }
+        if !self.holds_for_dialled(connection.dialled) {
+            return Some(Mismatch::Destination {
+                wanted: self.destinations.to_string(),
+                found: connection.dialled,
+            });
+        }
+        if let Some(source) = self.source.filter(|&s| !sources.satisfies(connection.class, s)) {
             return Some(Mismatch::Source {
                 wanted: sources.condition(source).to_string(),
             });
+        }
+        if let Some(subnets) = self.source_subnets {
+            let is_from = sources.is_from(connection, subnets);
+            if is_from != Some(true) {
+                return Some(Mismatch::SourceSubnet {
+                    wanted: sources.subnets(subnets).to_string(),
+                    known: is_from.is_some(),
+                });
+            }
         }
         let Some(request) = request else {
             return self.needs_http().then_some(Mismatch::NeedsHttp);
@@ -173,12 +260,22 @@ impl Conditions {
                 format!("source {service}{{{labels}}}")
             }
         });
-        fixed.chain(headers).chain(source).collect::<Vec<_>>().join(", ")
+        let subnets = |end: &str, subnets: &Subnets| (!subnets.is_empty()).then(|| format!("{end} {subnets}"));
+        let transport = self.other_transport.map(|wanted| wanted.to_string());
+        let from = self.source_subnets.and_then(|id| subnets("from", sources.subnets(id)));
+        let dialled = subnets("dialled", &self.destinations);
+        let connection = transport.into_iter().chain(from).chain(dialled);
+        let words = fixed.chain(headers).chain(source).chain(connection);
+        words.collect::<Vec<_>>().join(", ")
     }
 
     /// True when there is no condition at all.
     pub(crate) fn is_empty(&self) -> bool {
-        self.source.is_none() && !self.needs_http()
+        self.other_transport.is_none()
+            && self.destinations.is_empty()
+            && self.source.is_none()
+            && self.source_subnets.is_none()
+            && !self.needs_http()
     }
 
     pub(crate) fn needs_http(&self) -> bool {

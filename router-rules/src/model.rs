@@ -10,6 +10,7 @@ use http::{HeaderName, HeaderValue};
 
 use crate::{
     action::{Fault, Mirror, Retries, Target},
+    connection::{Transport, TransportMatch},
     cors::Cors,
     id::{Origin, ServiceName},
     labels::Labels,
@@ -68,12 +69,22 @@ pub enum Protocol {
     Http2,
     /// gRPC; as [`Protocol::Http2`].
     Grpc,
+    /// Datagrams, routed by the socket they come from; only rules without HTTP conditions apply to them.
+    Udp,
 }
 
 impl Protocol {
     /// True when HTTP rules apply.
     pub const fn is_http(self) -> bool {
-        !matches!(self, Self::Tcp)
+        !matches!(self, Self::Tcp | Self::Udp)
+    }
+
+    /// What carries it.
+    pub const fn transport(self) -> Transport {
+        match self {
+            Self::Udp => Transport::Udp,
+            Self::Tcp | Self::Http | Self::Http2 | Self::Grpc => Transport::Tcp,
+        }
     }
 
     /// True when instances are spoken to in HTTP/2.
@@ -88,6 +99,7 @@ impl Protocol {
             Self::Http => "http",
             Self::Http2 => "http2",
             Self::Grpc => "grpc",
+            Self::Udp => "udp",
         }
     }
 }
@@ -182,6 +194,8 @@ impl Rule {
 pub struct Match {
     /// The caller.
     pub source: Option<SourceMatch>,
+    /// The transport and its addresses.
+    pub transport: Option<TransportMatch>,
     /// Path without the query.
     pub path: Option<TextMatch>,
     /// Method.
@@ -206,6 +220,6 @@ impl Match {
 
     /// True when there is no condition at all.
     pub fn is_empty(&self) -> bool {
-        self.source.as_ref().is_none_or(SourceMatch::is_empty) && !self.is_http()
+        self.source.as_ref().is_none_or(SourceMatch::is_empty) && self.transport.is_none() && !self.is_http()
     }
 }

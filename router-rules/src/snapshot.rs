@@ -1,5 +1,7 @@
 //! The compiled configuration: immutable, indexed, and the only thing that decides.
 
+mod connections;
+
 use std::{
     collections::HashMap,
     net::{IpAddr, SocketAddr},
@@ -12,6 +14,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use crate::{
     action::{DEFAULT_TIMEOUT, Fault, Fraction, Retries},
     builder,
+    connection::{Connection, Transport},
     cors::Cors,
     id::{Origin, ServiceName},
     index::{Entry, RuleIndex},
@@ -48,8 +51,8 @@ pub struct Snapshot {
     pub(crate) policies: Vec<Policy>,
     pub(crate) workloads: Vec<Workload>,
     pub(crate) workload_by_name: HashMap<Arc<str>, WorkloadId>,
-    pub(crate) by_frontend: HashMap<(IpAddr, u16), PortId>,
-    pub(crate) by_name: HashMap<(ServiceName, u16), PortId>,
+    pub(crate) by_frontend: HashMap<(Transport, SocketAddr), PortId>,
+    pub(crate) by_name: HashMap<(Transport, ServiceName, u16), PortId>,
     pub(crate) sources: Sources,
 }
 
@@ -102,10 +105,10 @@ impl Port {
     pub const fn needs_proxy(&self) -> bool {
         self.protocol.is_http() && (!self.rules.is_empty() || self.policy_looks_at_requests)
     }
-    /// True when [`Snapshot::route_tcp`] may answer differently for different callers. False: it answers
-    /// [`Snapshot::default_route`] for every caller.
-    pub fn tells_callers_apart(&self) -> bool {
-        self.index.tells_callers_apart()
+    /// True when [`Snapshot::route_connection`] may answer differently for different connections. False: it answers
+    /// [`Snapshot::default_route`] for every one.
+    pub fn tells_connections_apart(&self) -> bool {
+        !self.index.without_http().is_empty()
     }
 }
 
@@ -394,16 +397,24 @@ impl Snapshot {
         let mut policies = subset.policies().map(|id| self.policy(id));
         subset.counts_load() || policies.any(|policy| policy.max_connections.is_some())
     }
-    /// The port that is reached at a frontend.
+    /// The TCP port that is reached at a frontend.
     pub fn port_at(&self, address: IpAddr, port: u16) -> Option<&Port> {
+        self.port_carried_at(Transport::Tcp, SocketAddr::new(address, port))
+    }
+    /// The port that is reached at a frontend over `transport`.
+    pub fn port_carried_at(&self, transport: Transport, frontend: SocketAddr) -> Option<&Port> {
         self.by_frontend
-            .get(&(address, port))
+            .get(&(transport, frontend))
             .map(|id| &self.ports[id.0 as usize])
     }
-    /// The port of a service.
+    /// The TCP port of a service.
     pub fn port_of(&self, service: &ServiceName, port: u16) -> Option<&Port> {
+        self.port_carried_of(Transport::Tcp, service, port)
+    }
+    /// The port of a service on `transport`.
+    pub fn port_carried_of(&self, transport: Transport, service: &ServiceName, port: u16) -> Option<&Port> {
         self.by_name
-            .get(&(service.clone(), port))
+            .get(&(transport, service.clone(), port))
             .map(|id| &self.ports[id.0 as usize])
     }
     /// A caller by its name, `namespace/name`.
@@ -420,25 +431,26 @@ impl Snapshot {
     }
 
     /// Decides a request: the first rule of `port` that matches.
-    pub fn route_http<'s>(&'s self, port: &'s Port, caller: ClassId, request: &Request<'_>) -> Route<'s> {
-        let holds = |entry| self.conditions(port, entry).hold(&self.sources, caller, request);
-        let route = self.route(port, port.index.first(&self.sources, caller, request, holds));
+    pub fn route_http<'s>(
+        &'s self,
+        port: &'s Port,
+        connection: impl Into<Connection>,
+        request: &Request<'_>,
+    ) -> Route<'s> {
+        let connection = connection.into();
+        let holds = |entry| {
+            self.conditions(port, entry)
+                .hold(&self.sources, &connection, request)
+        };
+        let first = port.index.first(&self.sources, connection.class, request, holds);
+        let route = self.route(port, first);
         let rewriting = route.rule.filter(|rule| rule.rewrite.uri.is_some());
         let mut alternatives = rewriting.iter().flat_map(|rule| &rule.any_of);
-        let held = alternatives.find(|alternative| alternative.hold(&self.sources, caller, request));
+        let held = alternatives.find(|alternative| alternative.hold(&self.sources, &connection, request));
         Route {
-            caller,
+            caller: connection.class,
             matched_path: held.and_then(|alternative| alternative.path.as_ref()),
             ..route
-        }
-    }
-
-    /// Decides a connection, of which only the caller is known. Rules with HTTP conditions never match.
-    pub fn route_tcp<'s>(&'s self, port: &'s Port, caller: ClassId) -> Route<'s> {
-        let holds = |entry| self.conditions(port, entry).hold_for_tcp(&self.sources, caller);
-        Route {
-            caller,
-            ..self.route(port, port.index.first_for_tcp(holds))
         }
     }
 

@@ -3,10 +3,16 @@
 use std::{
     collections::{BTreeSet, HashMap},
     fmt,
+    net::IpAddr,
     sync::Arc,
 };
 
-use crate::{id::ServiceName, labels::Labels};
+use crate::{
+    cidr::{Family, Subnets},
+    connection::Connection,
+    id::ServiceName,
+    labels::Labels,
+};
 
 /// Condition on the caller.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
@@ -51,11 +57,17 @@ pub struct Workload {
     pub labels: Labels,
     /// The services it is an instance of.
     pub services: BTreeSet<ServiceName>,
+    /// Addresses that it calls from, as far as the registry knows them.
+    pub addresses: Vec<IpAddr>,
 }
 
 /// Index of a distinct [`SourceMatch`] in a snapshot.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct SourceId(pub(crate) u32);
+
+/// Index of a distinct, non-empty set of source subnets in a snapshot.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct SubnetsId(pub(crate) u32);
 
 /// Index of a workload in a snapshot.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -74,20 +86,36 @@ impl ClassId {
 #[derive(Debug, Default)]
 pub(crate) struct Sources {
     conditions: Vec<SourceMatch>,
-    /// Per class, the conditions that it satisfies, in order.
-    satisfied: Vec<Box<[SourceId]>>,
+    subnets: Vec<Subnets>,
+    classes: Vec<Satisfied>,
     /// Per workload.
     class_of: Vec<ClassId>,
 }
 
+/// What the callers of a class satisfy.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
+struct Satisfied {
+    /// Conditions, in order.
+    conditions: Box<[SourceId]>,
+    /// Source subnets that the callers' IPv4 addresses are in, in order; none: no address is known, or no subnet
+    /// asks for one.
+    over_v4: Option<Box<[SubnetsId]>>,
+    /// As for IPv4.
+    over_v6: Option<Box<[SubnetsId]>>,
+}
+
 impl Sources {
-    /// Decides `conditions`, none of which is empty, for every workload.
-    pub(crate) fn new(conditions: Vec<SourceMatch>, workloads: &[Workload]) -> Self {
+    /// Decides `conditions` and `subnets`, none of which is empty, for every workload.
+    pub(crate) fn new(conditions: Vec<SourceMatch>, subnets: Vec<Subnets>, workloads: &[Workload]) -> Self {
         let concerns = Concerns::new(&conditions);
-        let mut satisfied = vec![Box::default()];
-        let mut classes: HashMap<Box<[SourceId]>, ClassId> = HashMap::new();
+        let mut satisfied = vec![Satisfied::default()];
+        let mut classes: HashMap<Satisfied, ClassId> = HashMap::new();
         let class_of = workloads.iter().map(|workload| {
-            let holding = concerns.satisfied_by(workload);
+            let holding = Satisfied {
+                conditions: concerns.satisfied_by(workload),
+                over_v4: subnets_of(workload, Family::V4, &subnets),
+                over_v6: subnets_of(workload, Family::V6, &subnets),
+            };
             if let Some(&class) = classes.get(&holding) {
                 return class;
             }
@@ -99,8 +127,9 @@ impl Sources {
         });
         Self {
             class_of: class_of.collect(),
-            satisfied,
+            classes: satisfied,
             conditions,
+            subnets,
         }
     }
 
@@ -113,22 +142,74 @@ impl Sources {
 
     /// The conditions that a class satisfies, in order.
     pub(crate) fn satisfied_by(&self, class: ClassId) -> &[SourceId] {
-        self.satisfied
+        self.classes
             .get(class.0 as usize)
-            .map_or(&[], |satisfied| satisfied)
+            .map_or(&[], |satisfied| &satisfied.conditions)
     }
 
     pub(crate) fn satisfies(&self, class: ClassId, source: SourceId) -> bool {
         self.satisfied_by(class).binary_search(&source).is_ok()
     }
 
+    /// Whether a connection comes from one of the subnets; none when nobody knows its address.
+    pub(crate) fn is_from(&self, connection: &Connection, subnets: SubnetsId) -> Option<bool> {
+        if let Some(family) = connection.family() {
+            return self.is_from_over(family, connection, subnets);
+        }
+        let [over_v4, over_v6] =
+            [Family::V4, Family::V6].map(|family| self.is_from_over(family, connection, subnets));
+        match (over_v4, over_v6) {
+            (Some(true), _) | (_, Some(true)) => Some(true),
+            (Some(false), Some(false)) => Some(false),
+            _ => None,
+        }
+    }
+
+    /// As [`Sources::is_from`], of a connection over `family`.
+    fn is_from_over(&self, family: Family, connection: &Connection, id: SubnetsId) -> Option<bool> {
+        let subnets = self.subnets(id);
+        if !subnets.have(family) {
+            return Some(false);
+        }
+        let known = self.classes.get(connection.class.0 as usize);
+        let known = known.and_then(|class| match family {
+            Family::V4 => class.over_v4.as_ref(),
+            Family::V6 => class.over_v6.as_ref(),
+        });
+        match known {
+            Some(known) => Some(known.binary_search(&id).is_ok()),
+            None => connection
+                .client
+                .filter(|&client| Family::of(client) == family)
+                .map(|client| subnets.contain(client)),
+        }
+    }
+
     pub(crate) fn condition(&self, source: SourceId) -> &SourceMatch {
         &self.conditions[source.0 as usize]
     }
 
-    pub(crate) fn class_count(&self) -> u32 {
-        self.satisfied.len() as u32
+    pub(crate) fn subnets(&self, subnets: SubnetsId) -> &Subnets {
+        &self.subnets[subnets.0 as usize]
     }
+
+    pub(crate) fn class_count(&self) -> u32 {
+        self.classes.len() as u32
+    }
+}
+
+/// The subnets that an address of `workload` is in; none when it has no address of the family, or no subnet is of it:
+/// callers are told apart by nothing that no rule asks for.
+fn subnets_of(workload: &Workload, family: Family, subnets: &[Subnets]) -> Option<Box<[SubnetsId]>> {
+    let mut addresses = workload.addresses.iter().filter(|&&a| Family::of(a) == family).peekable();
+    addresses.peek()?;
+    if !subnets.iter().any(|s| s.have(family)) {
+        return None;
+    }
+    let addresses: Vec<_> = addresses.copied().collect();
+    let is_in = |(_, subnets): &(SubnetsId, &Subnets)| addresses.iter().any(|&a| subnets.contain(a));
+    let numbered = (0..).map(SubnetsId).zip(subnets);
+    Some(numbered.filter(is_in).map(|(id, _)| id).collect())
 }
 
 /// Conditions by the service, else the first label that they ask for, so that a workload is compared only with

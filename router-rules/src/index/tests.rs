@@ -45,6 +45,7 @@ fn of_alternatives(rules: impl Iterator<Item = Vec<Match>>) -> Snapshot {
             name: "default/caller".into(),
             labels: [("version", "7")].into_iter().collect(),
             services: [name].into_iter().collect(),
+            addresses: Vec::new(),
         }],
         policies: Vec::new(),
     };
@@ -76,7 +77,7 @@ fn evaluated(snapshot: &Snapshot, path: &str, user: Option<&str>) -> (usize, Opt
     let found = port.index.first(sources, caller, &request, |entry| {
         count.set(count.get() + 1);
         let rule = snapshot.rule(port.rules()[entry.rule as usize]);
-        rule.any_of[entry.alternative as usize].hold(sources, caller, &request)
+        rule.any_of[entry.alternative as usize].hold(sources, &caller.into(), &request)
     });
     (count.get(), found)
 }

@@ -68,7 +68,7 @@ fn deciding_allocates_nothing() {
             let route = snapshot.route_http(port, STRANGER, &request);
             targets = route.targets().len();
             let _ = route.pick(3);
-            let _ = snapshot.route_tcp(port, STRANGER);
+            let _ = snapshot.route_connection(port, STRANGER);
             let _ = snapshot.default_route(port);
         });
         assert_eq!((targets, allocated.count_total), (1, 0), "{path}");

@@ -1,11 +1,13 @@
 //! Random models, callers and requests, from small alphabets so that they often concern each other.
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use proptest::{collection::vec, option, prelude::*, sample::select};
 use router_rules::{
     action::Target,
+    cidr::{self, Subnets},
+    connection::{Transport, TransportMatch},
     id::{Origin, ServiceName},
     labels::Labels,
     matcher::Request,
@@ -84,20 +86,51 @@ fn source() -> impl Strategy<Value = SourceMatch> {
     (service, labels()).prop_map(|(service, labels)| SourceMatch { service, labels })
 }
 
+const SUBNETS: [&str; 6] = ["10.0.0.0/8", "10.1.0.0/16", "10.1.0.5", "0.0.0.0/0", "fd00::/8", "fd00::5"];
+pub(crate) const ADDRESSES: [&str; 5] = ["10.1.0.5", "10.2.0.7", "192.0.2.1", "fd00::5", "2001:db8::1"];
+
+fn subnets() -> impl Strategy<Value = Subnets> {
+    let subnet = select(&SUBNETS[..]).prop_map(|text| cidr::parse(text).unwrap());
+    vec(subnet, 0..3).prop_map(|subnets| subnets.into_iter().collect())
+}
+
+fn transport() -> impl Strategy<Value = TransportMatch> {
+    let transport = prop_oneof![3 => Just(Transport::Tcp), 1 => Just(Transport::Udp)];
+    (transport, subnets(), subnets()).prop_map(|(transport, sources, destinations)| TransportMatch {
+        transport,
+        sources,
+        destinations,
+    })
+}
+
+pub(crate) fn address() -> impl Strategy<Value = IpAddr> {
+    select(&ADDRESSES[..]).prop_map(|text| text.parse().unwrap())
+}
+
+/// The client's address and the dialled one, of one family where both are known.
+pub(crate) fn ends() -> impl Strategy<Value = (Option<IpAddr>, Option<IpAddr>)> {
+    (option::of(address()), option::of(address())).prop_map(|(client, dialled)| {
+        let same = |client: &IpAddr| dialled.is_none_or(|d| d.is_ipv4() == client.is_ipv4());
+        (client.filter(same), dialled)
+    })
+}
+
 /// Conditions; each kind is present in a part of them only. Few are empty: an empty one hides every later rule.
 fn alternative() -> impl Strategy<Value = Match> {
     let header = (header_name(), text(one_of(&VALUES)));
     let methods = method().prop_map(|m| m.to_string());
     let filled = (
         option::weighted(0.3, source()),
+        option::weighted(0.3, transport()),
         option::weighted(0.4, text(path().boxed())),
         option::weighted(0.2, text(methods.boxed())),
         option::weighted(0.1, text(one_of(&SCHEMES))),
         option::weighted(0.2, text(one_of(&AUTHORITIES))),
         vec(header, 0..3),
     )
-        .prop_map(|(source, path, method, scheme, authority, headers)| Match {
+        .prop_map(|(source, transport, path, method, scheme, authority, headers)| Match {
             source,
+            transport,
             path,
             method,
             scheme,
@@ -154,24 +187,25 @@ fn origin(name: u8, line: u32) -> Origin {
 
 fn workloads() -> impl Strategy<Value = Vec<Workload>> {
     let services = vec(select(&SERVICES[..]).prop_map(ServiceName::new), 0..3);
-    vec((labels(), services), 0..6).prop_map(|written| {
+    vec((labels(), services, vec(address(), 0..3)), 0..6).prop_map(|written| {
         let numbered = written.into_iter().enumerate();
         numbered
-            .map(|(i, (labels, services))| Workload {
+            .map(|(i, (labels, services, addresses))| Workload {
                 name: Arc::from(format!("default/pod-{i}")),
                 labels,
+                addresses,
                 services: services.into_iter().collect(),
             })
             .collect()
     })
 }
 
-/// Two services with an HTTP and a TCP port each, with rules and callers.
+/// Two services with an HTTP, a TCP and a UDP port each, with rules and callers.
 pub(crate) fn model() -> impl Strategy<Value = Model> {
     (rules(), workloads()).prop_map(|(rules, workloads)| Model {
         services: SERVICES[..2]
             .iter()
-            .map(|name| world::service(name, &[(80, Protocol::Http), (90, Protocol::Tcp)]))
+            .map(|name| world::service(name, &[(80, Protocol::Http), (90, Protocol::Tcp), (90, Protocol::Udp)]))
             .collect(),
         workloads,
         rules,

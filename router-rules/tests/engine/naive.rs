@@ -3,8 +3,12 @@
 //! It is the reference that the engine's decisions are compared with, so it uses none of the engine's code: only the
 //! model that both are given.
 
+use std::net::IpAddr;
+
 use http::HeaderName;
 use router_rules::{
+    cidr::Subnets,
+    connection::Transport,
     labels::Labels,
     matcher::Request,
     model::{Match, Model, Rule},
@@ -49,24 +53,42 @@ pub(crate) fn ordered<'m>(model: &'m Model, destination: &str) -> Vec<&'m Rule> 
     rules
 }
 
-/// The first rule of `destination` that applies to a request, or to a connection when there is none.
-pub(crate) fn first<'m>(
-    model: &'m Model,
-    destination: &str,
-    caller: Option<&Workload>,
-    request: Option<&Request<'_>>,
-) -> Option<&'m Rule> {
-    ordered(model, destination)
-        .into_iter()
-        .find(|rule| applies(rule, caller, request))
+/// A request or connection, with all that is known of it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Call<'c> {
+    pub(crate) transport: Transport,
+    pub(crate) caller: Option<&'c Workload>,
+    pub(crate) client: Option<IpAddr>,
+    pub(crate) dialled: Option<IpAddr>,
+    pub(crate) request: Option<&'c Request<'c>>,
 }
 
-fn applies(rule: &Rule, caller: Option<&Workload>, request: Option<&Request<'_>>) -> bool {
+impl<'c> Call<'c> {
+    /// A TCP call of which only the caller, and perhaps the request, is known.
+    pub(crate) fn of(caller: Option<&'c Workload>, request: Option<&'c Request<'c>>) -> Self {
+        Self {
+            transport: Transport::Tcp,
+            caller,
+            client: None,
+            dialled: None,
+            request,
+        }
+    }
+}
+
+/// The first rule of `destination` that applies to a call.
+pub(crate) fn first<'m>(model: &'m Model, destination: &str, call: &Call<'_>) -> Option<&'m Rule> {
+    ordered(model, destination)
+        .into_iter()
+        .find(|rule| applies(rule, call))
+}
+
+fn applies(rule: &Rule, call: &Call<'_>) -> bool {
     if rule.any_of.is_empty() {
         return true;
     }
     for alternative in &rule.any_of {
-        if holds(alternative, caller, request) {
+        if holds(alternative, call) {
             return true;
         }
     }
@@ -74,19 +96,52 @@ fn applies(rule: &Rule, caller: Option<&Workload>, request: Option<&Request<'_>>
 }
 
 /// Whether every condition of `alternative` is met.
-pub(crate) fn holds(alternative: &Match, caller: Option<&Workload>, request: Option<&Request<'_>>) -> bool {
+pub(crate) fn holds(alternative: &Match, call: &Call<'_>) -> bool {
     if let Some(source) = &alternative.source
-        && !is_caller(source, caller)
+        && !is_caller(source, call.caller)
     {
         return false;
     }
+    if let Some(wanted) = &alternative.transport {
+        let carried = wanted.transport == call.transport;
+        if !carried || !is_dialled(&wanted.destinations, call) || !is_from(&wanted.sources, call) {
+            return false;
+        }
+    }
     for (part, wanted) in parts(alternative) {
-        let found = request.and_then(|r| value(r, &part));
+        let found = call.request.and_then(|r| value(r, &part));
         if !found.is_some_and(|found| compare(wanted, &found)) {
             return false;
         }
     }
     true
+}
+
+/// Whether the dialled address is in one of `subnets`, if there are any.
+pub(crate) fn is_dialled(subnets: &Subnets, call: &Call<'_>) -> bool {
+    subnets.iter().count() == 0 || call.dialled.is_some_and(|address| contains(subnets, address))
+}
+
+/// Whether the caller is in one of `subnets`, if there are any: by the registry's addresses of the family that is
+/// spoken, else by the address that its peer sees.
+pub(crate) fn is_from(subnets: &Subnets, call: &Call<'_>) -> bool {
+    if subnets.iter().count() == 0 {
+        return true;
+    }
+    let spoken = call.dialled.or(call.client);
+    let same = |a: &&IpAddr| spoken.is_none_or(|spoken| spoken.is_ipv4() == a.is_ipv4());
+    let known = call.caller.map_or(&[][..], |caller| &caller.addresses);
+    let known: Vec<&IpAddr> = known.iter().filter(same).collect();
+    if known.is_empty() {
+        return call.client.as_ref().filter(same).is_some_and(|&client| contains(subnets, client));
+    }
+    known.into_iter().any(|&address| contains(subnets, address))
+}
+
+fn contains(subnets: &Subnets, address: IpAddr) -> bool {
+    subnets
+        .iter()
+        .any(|net| net.network() <= address && address <= net.broadcast())
 }
 
 /// Whether `caller` is the one that `source` asks for.

@@ -177,9 +177,9 @@ fn the_default_route_ignores_requests_and_callers() {
         assert_eq!(decided(&with.default_route(port)), "all");
         // A known caller has a route of its own as far as it needs no request.
         let ratings = with.class_of(with.workload("default/ratings"));
-        assert_eq!(decided(&with.route_tcp(port, ratings)), "source");
-        assert_eq!(decided(&with.route_tcp(port, STRANGER)), "all");
-        assert!(port.tells_callers_apart());
+        assert_eq!(decided(&with.route_connection(port, ratings)), "source");
+        assert_eq!(decided(&with.route_connection(port, STRANGER)), "all");
+        assert!(port.tells_connections_apart());
         let port = without.port_of(&ServiceName::new(REVIEWS), number).unwrap();
         assert_eq!(decided(&without.default_route(port)), "-");
     }

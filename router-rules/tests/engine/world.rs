@@ -46,6 +46,7 @@ pub(crate) fn workload(name: &str, tags: &str, services: &[&str]) -> Workload {
         name: name.into(),
         labels: labels(tags),
         services: services.iter().map(|s| ServiceName::new(s)).collect(),
+        addresses: Vec::new(),
     }
 }
 
