@@ -48,6 +48,8 @@ reasons! {
     NoMemory = 21, "no-memory";
     /// Refused: a map entry named another that is not there. Never seen unless the agent has a defect.
     Inconsistent = 22, "inconsistent";
+    /// Refused: a rule for datagrams asks who or where the caller is, and the registry knows no such workload.
+    UnknownCaller = 23, "unknown-caller";
 }
 
 impl Reason {

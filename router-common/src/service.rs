@@ -8,6 +8,8 @@ use crate::{
 
 /// Protocol number of TCP in a [`FrontendKey`].
 pub const PROTOCOL_TCP: u8 = 6;
+/// Protocol number of UDP in a [`FrontendKey`].
+pub const PROTOCOL_UDP: u8 = 17;
 
 /// The address, port and protocol at which a service is reached.
 #[repr(C)]
@@ -17,22 +19,28 @@ pub struct FrontendKey {
     pub addr: Addr,
     /// Port that clients connect to.
     pub port: Be16,
-    /// IP protocol number; [`PROTOCOL_TCP`].
+    /// IP protocol number; [`PROTOCOL_TCP`] or [`PROTOCOL_UDP`].
     pub protocol: u8,
     /// Zero.
     pub pad: u8,
 }
 
 impl FrontendKey {
-    /// A TCP frontend.
+    /// A frontend of the protocol with this number.
     #[inline(always)]
-    pub const fn tcp(addr: Addr, port: Be16) -> Self {
+    pub const fn new(protocol: u8, addr: Addr, port: Be16) -> Self {
         Self {
             addr,
             port,
-            protocol: PROTOCOL_TCP,
+            protocol,
             pad: 0,
         }
+    }
+
+    /// A TCP frontend.
+    #[inline(always)]
+    pub const fn tcp(addr: Addr, port: Be16) -> Self {
+        Self::new(PROTOCOL_TCP, addr, port)
     }
 }
 

@@ -20,10 +20,10 @@ pub(crate) struct Found {
     pub(crate) service: *mut Service,
 }
 
-/// The service that is reached at an address and port.
+/// The service that is reached at an address and port by a protocol.
 #[inline(always)]
-pub(crate) fn service(addr: Addr, port: Be16) -> Option<Found> {
-    let key = FrontendKey::tcp(addr, port);
+pub(crate) fn service(protocol: u8, addr: Addr, port: Be16) -> Option<Found> {
+    let key = FrontendKey::new(protocol, addr, port);
     // Overwriting a hash element can make a concurrent reader miss the old one and the new one; asking twice does not.
     let index = unsafe { FRONTENDS.get(&key).or_else(|| FRONTENDS.get(&key)) };
     let index = *index?;

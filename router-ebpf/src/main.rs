@@ -33,13 +33,13 @@ use aya_ebpf::{
     programs::{SockAddrContext, SockContext, SockOpsContext},
 };
 
-/// TCP connections over IPv4.
+/// TCP connections and connected UDP sockets over IPv4.
 #[cgroup_sock_addr(connect4)]
 pub(crate) fn router_connect4(ctx: SockAddrContext) -> i32 {
     verdict::finish(&ctx, hooks::connect::connect(&rewrite::V4(&ctx)))
 }
 
-/// TCP connections over IPv6, v4-mapped ones included.
+/// TCP connections and connected UDP sockets over IPv6, v4-mapped ones included.
 #[cgroup_sock_addr(connect6)]
 pub(crate) fn router_connect6(ctx: SockAddrContext) -> i32 {
     verdict::finish(&ctx, hooks::connect::connect(&rewrite::V6(&ctx)))

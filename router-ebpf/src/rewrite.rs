@@ -6,7 +6,10 @@ use aya_ebpf::{
     cty::c_void,
     programs::{SockAddrContext, SockOpsContext},
 };
-use router_common::net::{Addr, Be16};
+use router_common::{
+    net::{Addr, Be16},
+    service::{PROTOCOL_TCP, PROTOCOL_UDP},
+};
 
 /// A connect context of either family.
 pub(crate) trait Destination {
@@ -33,11 +36,15 @@ pub(crate) trait Destination {
         unsafe { write_volatile(&raw mut (*self.context().sock_addr).user_port, u32::from(port.0)) };
     }
 
-    /// True for TCP; other stream protocols (SCTP, MPTCP's own number) are left alone.
+    /// The number of TCP or UDP; others (SCTP, MPTCP's own number) are left alone.
     #[inline(always)]
-    fn is_tcp(&self) -> bool {
-        const IPPROTO_TCP: u32 = 6;
-        (unsafe { read_volatile(&raw const (*self.context().sock_addr).protocol) }) == IPPROTO_TCP
+    fn protocol(&self) -> Option<u8> {
+        let number = unsafe { read_volatile(&raw const (*self.context().sock_addr).protocol) };
+        if number == PROTOCOL_TCP as u32 || number == PROTOCOL_UDP as u32 {
+            Some(number as u8)
+        } else {
+            None
+        }
     }
 
     /// The socket, as the storage helper takes it.

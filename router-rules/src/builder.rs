@@ -280,7 +280,12 @@ impl<'m> Instances<'m> {
 /// else of the same name, else the only one.
 fn corresponding_port<'m>(service: &'m model::Service, port: &model::Port) -> Option<&'m model::Port> {
     let transport = port.protocol.transport();
-    let carried = || service.ports.iter().filter(|p| p.protocol.transport() == transport);
+    let carried = || {
+        service
+            .ports
+            .iter()
+            .filter(|p| p.protocol.transport() == transport)
+    };
     let by_number = carried().find(|p| p.number == port.number);
     let by_name = || {
         port.name

@@ -49,6 +49,12 @@ impl Subnets {
         self.is_empty() || self.0.iter().any(|net| net.contains(&address))
     }
 
+    /// True when every address that `others` contain is in one of them.
+    pub fn cover(&self, others: &Self) -> bool {
+        let in_one = |other: &IpNet| self.0.iter().any(|net| net.contains(other));
+        self.is_empty() || !others.is_empty() && others.0.iter().all(in_one)
+    }
+
     /// True when an address of `family` can be in one of them.
     pub fn have(&self, family: Family) -> bool {
         self.is_empty() || self.0.iter().any(|net| Family::of(net.addr()) == family)
@@ -132,6 +138,8 @@ mod tests {
         assert!(some.have(Family::V4) && some.have(Family::V6));
         assert!(!subnets("::/0").have(Family::V4) && !subnets("::/0").contain([10, 0, 0, 1].into()));
         assert!(subnets("").contain([10, 0, 0, 1].into()) && subnets("").have(Family::V6));
+        assert!(some.cover(&subnets("10.1.2.0/24 192.0.2.1")) && !some.cover(&subnets("10.0.0.0/8")));
+        assert!(subnets("").cover(&some) && !some.cover(&subnets("")));
     }
 
     #[test]
@@ -139,12 +147,23 @@ mod tests {
         assert_eq!(subnets("10.0.0.9/8 10.1.0.0/16"), subnets("10.0.0.0/8"));
         assert_eq!(subnets("::ffff:10.0.0.0/104"), subnets("10.0.0.0/8"));
         assert_eq!(subnets("fd00::1 10.0.0.1"), subnets("10.0.0.1 fd00::1"));
-        assert_eq!(subnets("10.0.0.1/32 fd00::/8").to_string(), "10.0.0.1 or fd00::/8");
+        assert_eq!(
+            subnets("10.0.0.1/32 fd00::/8").to_string(),
+            "10.0.0.1 or fd00::/8"
+        );
     }
 
     #[test]
     fn nonsense_is_refused() {
-        for text in ["", "10.0.0", "10.0.0.0/33", "fd00::/129", "10.0.0.0/", "a/8", "10.0.0.0/-1"] {
+        for text in [
+            "",
+            "10.0.0",
+            "10.0.0.0/33",
+            "fd00::/129",
+            "10.0.0.0/",
+            "a/8",
+            "10.0.0.0/-1",
+        ] {
             assert!(parse(text).is_err(), "{text}");
         }
     }

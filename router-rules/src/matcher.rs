@@ -260,9 +260,12 @@ impl Conditions {
                 format!("source {service}{{{labels}}}")
             }
         });
-        let subnets = |end: &str, subnets: &Subnets| (!subnets.is_empty()).then(|| format!("{end} {subnets}"));
+        let subnets =
+            |end: &str, subnets: &Subnets| (!subnets.is_empty()).then(|| format!("{end} {subnets}"));
         let transport = self.other_transport.map(|wanted| wanted.to_string());
-        let from = self.source_subnets.and_then(|id| subnets("from", sources.subnets(id)));
+        let from = self
+            .source_subnets
+            .and_then(|id| subnets("from", sources.subnets(id)));
         let dialled = subnets("dialled", &self.destinations);
         let connection = transport.into_iter().chain(from).chain(dialled);
         let words = fixed.chain(headers).chain(source).chain(connection);

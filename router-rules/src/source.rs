@@ -201,7 +201,11 @@ impl Sources {
 /// The subnets that an address of `workload` is in; none when it has no address of the family, or no subnet is of it:
 /// callers are told apart by nothing that no rule asks for.
 fn subnets_of(workload: &Workload, family: Family, subnets: &[Subnets]) -> Option<Box<[SubnetsId]>> {
-    let mut addresses = workload.addresses.iter().filter(|&&a| Family::of(a) == family).peekable();
+    let mut addresses = workload
+        .addresses
+        .iter()
+        .filter(|&&a| Family::of(a) == family)
+        .peekable();
     addresses.peek()?;
     if !subnets.iter().any(|s| s.have(family)) {
         return None;

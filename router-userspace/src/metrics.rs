@@ -13,7 +13,7 @@
 //! | `router_rules` | gauge | | rules in force, one for each port they apply to |
 //! | `router_workload_cgroups` | gauge | | cgroups of this node that belong to a known workload |
 //! | `router_kernel_connections_total` | counter | verdict | connections by the kernel's verdict |
-//! | `router_service_connections_total` | counter | service, port, outcome | `routed`, `proxied`, `refused` by the kernel |
+//! | `router_service_connections_total` | counter | service, port, transport, outcome | `routed`, `proxied`, `refused` by the kernel |
 //! | `router_limit_max` | gauge | policy | connections that may be open at once |
 //! | `router_limit_active` | gauge | policy | connections that are open now |
 //! | `router_limit_refused_total` | counter | policy | connections refused by the limit |

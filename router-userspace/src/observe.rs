@@ -6,7 +6,7 @@
 use std::{io, net::SocketAddr};
 
 use router_common::reason::Reason;
-use router_rules::id::ServiceName;
+use router_rules::{connection::Transport, snapshot::Port};
 
 /// A program on a hook.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -146,7 +146,7 @@ pub trait Observed: Send + Sync {
     fn verdicts(&self) -> Vec<(Reason, u64)>;
 
     /// Connections to a service port; none when the kernel does not know it.
-    fn service(&self, service: &ServiceName, port: u16) -> Option<ServiceUse>;
+    fn service(&self, port: &Port) -> Option<ServiceUse>;
 
     /// The limit of the policy with this object name; none when the kernel does not know it.
     fn limit(&self, policy: &str) -> Option<LimitUse>;
@@ -156,7 +156,7 @@ pub trait Observed: Send + Sync {
 
     /// What the kernel holds for a frontend and a calling workload (`namespace/name`; none: an unknown caller); none
     /// when it is no frontend.
-    fn held(&self, frontend: SocketAddr, caller: Option<&str>) -> Option<Held>;
+    fn held(&self, transport: Transport, frontend: SocketAddr, caller: Option<&str>) -> Option<Held>;
 
     /// Every map's contents.
     ///

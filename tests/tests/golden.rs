@@ -205,8 +205,8 @@ fn model(model: &Model, case: &Path) -> String {
         let services: Vec<_> = workload.services.iter().map(|s| s.as_str()).collect();
         let _ = writeln!(
             text,
-            "workload {} {} of {services:?}",
-            workload.name, workload.labels
+            "workload {} {} of {services:?} at {:?}",
+            workload.name, workload.labels, workload.addresses
         );
     }
     for item in &model.rules {
@@ -336,6 +336,14 @@ fn conditions(condition: &Match, text: &mut String) {
             source.labels.clone()
         };
         let _ = writeln!(text, "  when source is {service} {labels}");
+    }
+    if let Some(wanted) = &condition.transport {
+        let _ = writeln!(text, "  when it is {}", wanted.transport);
+        for (end, subnets) in [("from", &wanted.sources), ("to", &wanted.destinations)] {
+            if !subnets.is_empty() {
+                let _ = writeln!(text, "  when it is {end} {subnets}");
+            }
+        }
     }
     let parts = [
         ("path", &condition.path),

@@ -1,4 +1,7 @@
-//! `connect`: leave alone, send to an endpoint, send to the proxy, or refuse.
+//! `connect` of TCP and UDP sockets: leave alone, send to an endpoint, send to the proxy, or refuse.
+//!
+//! A connected UDP socket sends all its datagrams to one endpoint and holds its place until it is closed, or connected
+//! again.
 
 use aya_ebpf::helpers::generated::bpf_ktime_get_ns;
 use aya_log_ebpf::debug;
@@ -28,9 +31,9 @@ use crate::{
 /// Decides one `connect`.
 #[inline(always)]
 pub(crate) fn connect(destination: &impl Destination) -> Verdict {
-    if !destination.is_tcp() {
+    let Some(protocol) = destination.protocol() else {
         return Ok(Reason::NotAService);
-    }
+    };
     // SAFETY: the socket of the context, here and below.
     if let Some(connection) = unsafe { connection(destination.socket()) } {
         if is_own(connection.state) {
@@ -39,7 +42,7 @@ pub(crate) fn connect(destination: &impl Destination) -> Verdict {
         // The socket was connected before (and failed, or was dissolved with AF_UNSPEC): what it held is free again.
         give_back(connection);
     }
-    let Some(found) = lookup::service(destination.addr(), destination.port()) else {
+    let Some(found) = lookup::service(protocol, destination.addr(), destination.port()) else {
         return Ok(Reason::NotAService);
     };
     let verdict = route(destination, found);
@@ -69,6 +72,7 @@ fn refusal(word: RouteWord) -> Reason {
     match word.detail() {
         n if n == Reason::NoEndpoints as u8 => Reason::NoEndpoints,
         n if n == Reason::NoWeight as u8 => Reason::NoWeight,
+        n if n == Reason::UnknownCaller as u8 => Reason::UnknownCaller,
         _ => Reason::Inconsistent,
     }
 }

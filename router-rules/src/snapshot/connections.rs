@@ -27,7 +27,10 @@ impl Snapshot {
         let connection = connection.into();
         let mut open = None;
         for &entry in port.index.without_http() {
-            match self.conditions(port, entry).hold_for_connection(&self.sources, &connection) {
+            match self
+                .conditions(port, entry)
+                .hold_for_connection(&self.sources, &connection)
+            {
                 Some(false) => {}
                 Some(true) => return open.is_some_and(|rule| rule < entry.rule),
                 None => open = open.or(Some(entry.rule)),
@@ -38,7 +41,11 @@ impl Snapshot {
 
     /// The frontends of `port`, those together that no rule for connections tells apart.
     pub fn frontend_groups(&self, port: &Port) -> Vec<Vec<SocketAddr>> {
-        let told_apart = port.index.without_http().iter().map(|&entry| self.conditions(port, entry));
+        let told_apart = port
+            .index
+            .without_http()
+            .iter()
+            .map(|&entry| self.conditions(port, entry));
         let told_apart: Vec<_> = told_apart.filter(|c| c.look_at_dialled()).collect();
         let mut groups: BTreeMap<Vec<(bool, Option<Family>)>, Vec<SocketAddr>> = BTreeMap::new();
         for &frontend in &port.frontends {
@@ -46,7 +53,10 @@ impl Snapshot {
                 let family = c.source_subnets.map(|_| Family::of(frontend.ip()));
                 (c.holds_for_dialled(Some(frontend.ip())), family)
             };
-            groups.entry(told_apart.iter().map(of).collect()).or_default().push(frontend);
+            groups
+                .entry(told_apart.iter().map(of).collect())
+                .or_default()
+                .push(frontend);
         }
         groups.into_values().collect()
     }

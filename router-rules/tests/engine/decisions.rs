@@ -36,7 +36,12 @@ fn ports(snapshot: &Snapshot, number: u16) -> impl Iterator<Item = (&'static str
 
 /// The ports for connections: over TCP, over UDP, and for HTTP.
 fn connected(snapshot: &Snapshot) -> impl Iterator<Item = (&'static str, &Port)> {
-    let datagrams = |name| Some((name, snapshot.port_carried_of(Transport::Udp, &ServiceName::new(name), 90)?));
+    let datagrams = |name| {
+        Some((
+            name,
+            snapshot.port_carried_of(Transport::Udp, &ServiceName::new(name), 90)?,
+        ))
+    };
     let datagrams = generate::SERVICES.into_iter().filter_map(datagrams);
     ports(snapshot, 90).chain(ports(snapshot, 80)).chain(datagrams)
 }
@@ -119,8 +124,9 @@ fn is_true(reason: &Mismatch, alternative: &Match, call: &Call<'_>) -> bool {
             let same = t.destinations.to_string() == *wanted && *found == call.dialled;
             same && !naive::is_dialled(&t.destinations, call)
         }),
-        Mismatch::SourceSubnet { wanted, .. } => transport
-            .is_some_and(|t| t.sources.to_string() == *wanted && !naive::is_from(&t.sources, call)),
+        Mismatch::SourceSubnet { wanted, .. } => {
+            transport.is_some_and(|t| t.sources.to_string() == *wanted && !naive::is_from(&t.sources, call))
+        }
         Mismatch::Source { wanted } => alternative
             .source
             .as_ref()

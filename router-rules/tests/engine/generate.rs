@@ -86,7 +86,14 @@ fn source() -> impl Strategy<Value = SourceMatch> {
     (service, labels()).prop_map(|(service, labels)| SourceMatch { service, labels })
 }
 
-const SUBNETS: [&str; 6] = ["10.0.0.0/8", "10.1.0.0/16", "10.1.0.5", "0.0.0.0/0", "fd00::/8", "fd00::5"];
+const SUBNETS: [&str; 6] = [
+    "10.0.0.0/8",
+    "10.1.0.0/16",
+    "10.1.0.5",
+    "0.0.0.0/0",
+    "fd00::/8",
+    "fd00::5",
+];
 pub(crate) const ADDRESSES: [&str; 5] = ["10.1.0.5", "10.2.0.7", "192.0.2.1", "fd00::5", "2001:db8::1"];
 
 fn subnets() -> impl Strategy<Value = Subnets> {
@@ -128,15 +135,17 @@ fn alternative() -> impl Strategy<Value = Match> {
         option::weighted(0.2, text(one_of(&AUTHORITIES))),
         vec(header, 0..3),
     )
-        .prop_map(|(source, transport, path, method, scheme, authority, headers)| Match {
-            source,
-            transport,
-            path,
-            method,
-            scheme,
-            authority,
-            headers,
-        });
+        .prop_map(
+            |(source, transport, path, method, scheme, authority, headers)| Match {
+                source,
+                transport,
+                path,
+                method,
+                scheme,
+                authority,
+                headers,
+            },
+        );
     let only_path = || {
         text(path().boxed()).prop_map(|path| Match {
             path: Some(path),
@@ -205,7 +214,12 @@ pub(crate) fn model() -> impl Strategy<Value = Model> {
     (rules(), workloads()).prop_map(|(rules, workloads)| Model {
         services: SERVICES[..2]
             .iter()
-            .map(|name| world::service(name, &[(80, Protocol::Http), (90, Protocol::Tcp), (90, Protocol::Udp)]))
+            .map(|name| {
+                world::service(
+                    name,
+                    &[(80, Protocol::Http), (90, Protocol::Tcp), (90, Protocol::Udp)],
+                )
+            })
             .collect(),
         workloads,
         rules,

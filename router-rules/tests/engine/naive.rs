@@ -133,7 +133,11 @@ pub(crate) fn is_from(subnets: &Subnets, call: &Call<'_>) -> bool {
     let known = call.caller.map_or(&[][..], |caller| &caller.addresses);
     let known: Vec<&IpAddr> = known.iter().filter(same).collect();
     if known.is_empty() {
-        return call.client.as_ref().filter(same).is_some_and(|&client| contains(subnets, client));
+        return call
+            .client
+            .as_ref()
+            .filter(same)
+            .is_some_and(|&client| contains(subnets, client));
     }
     known.into_iter().any(|&address| contains(subnets, address))
 }

@@ -2,13 +2,15 @@
 //!
 //! It serves the admin address and the offline command alike, and knows neither of them.
 
+use std::net::IpAddr;
+
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use router_rules::{
     Snapshot,
+    connection::Connection,
     explain::{self, Outcome as RuleOutcome},
     matcher::Request,
     snapshot::{Port, Route, Subset},
-    source::ClassId,
 };
 
 use super::dump::{
@@ -30,7 +32,8 @@ pub const MAX_HEADERS: usize = 100;
 /// A question.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Question {
-    /// `namespace/name` of the calling workload; none: an unknown caller.
+    /// `namespace/name` of the calling workload, or the address of an unknown caller; none: an unknown caller of which
+    /// not even that is known.
     pub from: Option<String>,
     /// Method; `GET` unless given.
     pub method: Option<String>,
@@ -85,7 +88,12 @@ pub fn explain(
     question: &Question,
 ) -> Result<Explanation, ExplainError> {
     let destination: Destination = question.destination.parse()?;
-    let from = question.from.as_deref().map(qualified);
+    let client = question.from.as_deref().and_then(address);
+    let from = question
+        .from
+        .as_deref()
+        .filter(|_| client.is_none())
+        .map(qualified);
     let caller = from.as_deref().map(|name| known(snapshot, name)).transpose()?;
     let namespace = from
         .as_deref()
@@ -95,16 +103,22 @@ pub fn explain(
     let class = snapshot.class_of(caller);
     let parts = Parts::new(question, &destination, port)?;
     let request = parts.request();
-    let route = match &request {
-        Some(request) => snapshot.route_http(port, class, request),
-        None => snapshot.route_tcp(port, class),
-    };
     let frontend = destination.frontend(port);
-    let held = frontend.and_then(|f| seen.observed?.held(f, from.as_deref()));
+    let connection = Connection {
+        class,
+        client,
+        dialled: frontend.map(|frontend| frontend.ip()),
+    };
+    let route = match &request {
+        Some(request) => snapshot.route_http(port, connection, request),
+        None => snapshot.route_connection(port, connection),
+    };
+    let transport = port.protocol().transport();
+    let held = frontend.and_then(|f| seen.observed?.held(transport, f, from.as_deref()));
     Ok(Explanation {
         generation: snapshot.generation(),
         asked: Asked {
-            from,
+            from: from.or(client.map(|address| address.to_string())),
             class: class.0,
             method: request.is_some().then(|| parts.method.to_string()),
             destination: question.destination.clone(),
@@ -115,7 +129,7 @@ pub fn explain(
         protocol: port.protocol().name().to_owned(),
         frontends: port.frontends().to_vec(),
         routed_by: routed_by(port).to_owned(),
-        rules: steps(snapshot, port, class, request.as_ref()),
+        rules: steps(snapshot, port, connection, request.as_ref()),
         decision: decision(snapshot, seen, &route, request.as_ref()),
         kernel: held.as_ref().map(kernel_side),
     })
@@ -123,6 +137,12 @@ pub fn explain(
 
 /// Namespace of names that say none.
 const DEFAULT_NAMESPACE: &str = "default";
+
+/// The address of a caller that is named by it: one that the registry does not know.
+fn address(from: &str) -> Option<IpAddr> {
+    let address: IpAddr = from.parse().ok()?;
+    Some(address.to_canonical())
+}
 
 fn qualified(name: &str) -> String {
     if name.contains('/') {
@@ -201,7 +221,12 @@ fn headers(lines: &[String]) -> Result<HeaderMap, ExplainError> {
     Ok(headers)
 }
 
-fn steps(snapshot: &Snapshot, port: &Port, class: ClassId, request: Option<&Request<'_>>) -> Vec<Step> {
+fn steps(
+    snapshot: &Snapshot,
+    port: &Port,
+    connection: Connection,
+    request: Option<&Request<'_>>,
+) -> Vec<Step> {
     let step = |step: explain::Step| {
         let rule = snapshot.rule(step.rule);
         let origin = rule.origin();
@@ -223,7 +248,7 @@ fn steps(snapshot: &Snapshot, port: &Port, class: ClassId, request: Option<&Requ
             reasons,
         }
     };
-    explain::explain(snapshot, port, class, request)
+    explain::explain(snapshot, port, connection, request)
         .into_iter()
         .map(step)
         .collect()

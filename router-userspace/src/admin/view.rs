@@ -89,10 +89,7 @@ impl View {
 
     fn services(&self, snapshot: &Snapshot) -> Vec<ServiceStatus> {
         let status = |port: &router_rules::snapshot::Port| {
-            let counted = self
-                .observed
-                .as_ref()
-                .and_then(|o| o.service(port.service(), port.number()));
+            let counted = self.observed.as_ref().and_then(|o| o.service(port));
             ServiceStatus {
                 service: port.service().to_string(),
                 port: port.number(),

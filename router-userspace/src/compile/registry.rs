@@ -11,6 +11,7 @@ use std::{
 };
 
 use router_rules::{
+    connection::Transport,
     id::ServiceName,
     labels::Labels,
     model::{Endpoint, Port, Protocol, Service},
@@ -208,7 +209,7 @@ impl<'d> Compiler<'_, 'd> {
             return false;
         }
         match port.protocol.as_deref() {
-            None | Some("TCP") => true,
+            None | Some("TCP" | "UDP") => true,
             Some(other) => {
                 report(
                     &codes::IGNORED_PORT,
@@ -335,8 +336,11 @@ fn ordered(mut endpoints: Vec<Endpoint>) -> Vec<Endpoint> {
     endpoints
 }
 
-/// What is spoken on a port: `appProtocol`, else the port's name up to the first hyphen, else TCP.
+/// What is spoken on a port: datagrams on UDP; on TCP what `appProtocol` says, else the port's name up to the first hyphen, else TCP.
 fn protocol(port: &ServicePort) -> Protocol {
+    if port.protocol.as_deref() == Some("UDP") {
+        return Protocol::Udp;
+    }
     let said = port.app_protocol.as_deref().map(str::to_ascii_lowercase);
     let named = || {
         let name = port.name.as_deref().unwrap_or_default();
@@ -355,17 +359,18 @@ fn protocol(port: &ServicePort) -> Protocol {
 
 /// Two services at one address and port, or one service with a port twice.
 fn frontend_conflicts(services: &[Service], positions: &[&Position], findings: &mut Vec<Finding>) {
-    let mut owners: HashMap<(IpAddr, u16), usize> = HashMap::new();
+    let mut owners: HashMap<(Transport, IpAddr, u16), usize> = HashMap::new();
     for (index, (service, position)) in services.iter().zip(positions).enumerate() {
         let mut numbers = BTreeSet::new();
         for port in &service.ports {
-            if !numbers.insert(port.number) {
+            let transport = port.protocol.transport();
+            if !numbers.insert((transport, port.number)) {
                 let message = format!("the port {} is there twice", port.number);
                 findings.push(position.finding(&codes::FRONTEND_CONFLICT, "spec.ports", message, ""));
                 continue;
             }
             for &address in &service.addresses {
-                let Some(owner) = owners.insert((address, port.number), index) else {
+                let Some(owner) = owners.insert((transport, address, port.number), index) else {
                     continue;
                 };
                 let frontend = SocketAddr::new(address, port.number);

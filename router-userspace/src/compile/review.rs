@@ -3,6 +3,7 @@
 
 mod order;
 mod outlier;
+mod transport;
 
 use std::collections::{HashMap, HashSet};
 
@@ -121,6 +122,7 @@ impl<'r> Review<'r> {
         self.weights(rule);
         self.authority_ports(rule, destination);
         self.needs_http(rule, destination);
+        transport::review(rule, destination, self.findings);
     }
 
     fn policy(&mut self, policy: &Placed<'_, Policy>) {

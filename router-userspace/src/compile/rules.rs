@@ -9,6 +9,7 @@ mod headers;
 mod impossible;
 mod mirror;
 mod overrides;
+mod transport;
 
 use router_rules::{action::Target, id::ServiceName, labels::Labels, model::Rule, weight::MAX_SLOTS};
 
@@ -69,10 +70,10 @@ impl<'c> Compiler<'c> {
 
     fn rule(&mut self, rule: &RouteRule) -> Option<Rule> {
         let destination = self.destination(rule.destination.as_ref());
-        let condition = rule
+        let any_of = rule
             .r#match
             .as_ref()
-            .map(|m| self.condition(m))
+            .map(|m| self.alternatives(m))
             .unwrap_or_default();
         let entries = rule.route.as_deref().unwrap_or_default();
         let targets = self.targets(destination.as_ref(), entries);
@@ -96,11 +97,7 @@ impl<'c> Compiler<'c> {
             origin: origin(self.position),
             destination: destination?,
             precedence: rule.precedence.unwrap_or(0),
-            any_of: if condition.is_empty() {
-                Vec::new()
-            } else {
-                vec![condition]
-            },
+            any_of,
             targets,
             timeout,
             retries,

@@ -14,7 +14,7 @@ pub use egress_rule::{EgressPort, EgressRule};
 pub use ingress_rule::IngressRule;
 pub use route_rule::{
     Abort, Address, CorsPolicy, Delay, DestinationWeight, HttpFault, HttpRetry, HttpTimeout, MatchCondition,
-    RequestMatch, RouteRule, SimpleRetry, SimpleTimeout, StringMatch,
+    RequestMatch, RouteRule, SimpleRetry, SimpleTimeout, StringMatch, TransportCondition,
 };
 pub use scalar::{DurationText, IstioService, Labels, LoadBalancing, Opaque, ServiceReference, StatusText};
 
@@ -22,7 +22,7 @@ pub use scalar::{DurationText, IstioService, Labels, LoadBalancing, Opaque, Serv
 /// never reached.
 pub const NOT_SUPPORTED_YET: &[(RuleKind, &str)] = {
     use RuleKind::RouteRule as Rule;
-    &[(Rule, "l4Fault"), (Rule, "match.tcp"), (Rule, "match.udp")]
+    &[(Rule, "l4Fault")]
 };
 
 /// Kinds of objects of the language.

@@ -5,7 +5,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, btree_map::Entry},
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::Arc,
 };
 
@@ -13,10 +13,11 @@ use router_common::{
     net::{Addr, Be16},
     reason::Reason,
     route::{Balance, MAX_TABLE_SLOTS},
-    service::FrontendKey,
+    service::{FrontendKey, PROTOCOL_TCP, PROTOCOL_UDP},
 };
 use router_rules::{
     Snapshot,
+    connection::Transport,
     id::ServiceName,
     labels::Labels,
     outlier::Ejected,
@@ -90,15 +91,19 @@ pub struct Limit {
     pub max: u64,
 }
 
-/// A service port.
+/// A service port, or those of its frontends that rules do not tell apart.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Service {
     /// Fully qualified name.
     pub service: ServiceName,
+    /// What carries its connections.
+    pub transport: Transport,
     /// Port that clients connect to.
     pub port: u16,
     /// Where clients reach it.
     pub frontends: Vec<FrontendKey>,
+    /// The first of its frontends' addresses, when rules tell them from others of the port.
+    pub apart: Option<IpAddr>,
     /// Subsets that its tables name, without the ones of weight zero. Subsets that hold the same are one.
     pub subsets: Vec<Subset>,
     /// Slot tables that its routes name.
@@ -108,9 +113,13 @@ pub struct Service {
 }
 
 impl Service {
-    /// `fqdn:port/tcp`: the text whose hash names the service in the maps.
+    /// `fqdn:port/tcp` or `fqdn:port/tcp/address`: the text whose hash names the service in the maps.
     pub fn label(&self) -> String {
-        format!("{}:{}/tcp", self.service, self.port)
+        let port = format!("{}:{}/{}", self.service, self.port, self.transport);
+        match self.apart {
+            None => port,
+            Some(address) => format!("{port}/{address}"),
+        }
     }
 }
 
@@ -235,15 +244,20 @@ pub fn desired(
     let mut services = BTreeMap::new();
     for port in snapshot.ports() {
         // Of two ports with one name the snapshot knows the first only.
-        let known = snapshot.port_of(port.service(), port.number());
+        let transport = port.protocol().transport();
+        let known = snapshot.port_carried_of(transport, port.service(), port.number());
         if known.is_none_or(|known| known.id() != port.id()) {
             continue;
         }
-        let service = Service {
-            frontends: frontends(snapshot, port),
-            ..routing::service(inputs, port)
-        };
-        insert_named(&mut services, &service.label(), Arc::new(service));
+        let compiler = routing::Compiler { inputs, port };
+        for group in groups(snapshot, port) {
+            let service = Service {
+                frontends: frontends(snapshot, port, &group),
+                apart: group.apart,
+                ..compiler.service(group.dialled)
+            };
+            insert_named(&mut services, &service.label(), Arc::new(service));
+        }
     }
     let endpoints = snapshot.subsets().iter().flat_map(|s| s.endpoints());
     let sources = sources.iter().filter(|&(_, &class)| class != ClassId::UNKNOWN);
@@ -271,15 +285,61 @@ fn limits(snapshot: &Snapshot) -> (BTreeMap<u64, Limit>, BTreeMap<PolicyId, u64>
     (limits, limit_of)
 }
 
-fn frontends(snapshot: &Snapshot, port: &Port) -> Vec<FrontendKey> {
-    let reached = port.frontends().iter().filter(|f| {
-        let owner = snapshot.port_at(f.ip(), f.port());
+/// Frontends of a port that are routed alike.
+struct Group {
+    frontends: Vec<SocketAddr>,
+    /// One of them, for all; none when it makes no difference.
+    dialled: Option<IpAddr>,
+    /// As [`Service::apart`].
+    apart: Option<IpAddr>,
+}
+
+/// The frontends of `port` by how they are routed. The first goes by the name of the port alone.
+fn groups(snapshot: &Snapshot, port: &Port) -> Vec<Group> {
+    let whole = |dialled| Group {
+        frontends: port.frontends().to_vec(),
+        dialled,
+        apart: None,
+    };
+    // The proxy looks at the dialled address itself.
+    if port.needs_proxy() {
+        return vec![whole(None)];
+    }
+    let mut groups = snapshot.frontend_groups(port);
+    if groups.len() <= 1 {
+        return vec![whole(port.frontends().first().map(SocketAddr::ip))];
+    }
+    groups.sort();
+    let numbered = groups.into_iter().enumerate();
+    let group = |(i, frontends): (usize, Vec<SocketAddr>)| {
+        let first = frontends.iter().map(SocketAddr::ip).min();
+        Group {
+            frontends,
+            dialled: first,
+            apart: first.filter(|_| i > 0),
+        }
+    };
+    numbered.map(group).collect()
+}
+
+fn frontends(snapshot: &Snapshot, port: &Port, group: &Group) -> Vec<FrontendKey> {
+    let transport = port.protocol().transport();
+    let reached = group.frontends.iter().filter(|f| {
+        let owner = snapshot.port_carried_at(transport, **f);
         owner.is_some_and(|owner| owner.id() == port.id())
     });
-    let keys: BTreeSet<_> = reached
-        .map(|f| FrontendKey::tcp(Addr::from_ip(f.ip()), Be16::from_port(f.port())))
-        .collect();
+    let keys: BTreeSet<_> = reached.map(|&f| frontend_key(transport, f)).collect();
     keys.into_iter().collect()
+}
+
+/// A frontend as the maps spell it.
+pub fn frontend_key(transport: Transport, frontend: SocketAddr) -> FrontendKey {
+    let protocol = match transport {
+        Transport::Tcp => PROTOCOL_TCP,
+        Transport::Udp => PROTOCOL_UDP,
+    };
+    let address = Addr::from_ip(frontend.ip());
+    FrontendKey::new(protocol, address, Be16::from_port(frontend.port()))
 }
 
 const fn balance(load_balancing: LoadBalancing) -> Balance {

@@ -15,16 +15,16 @@ use std::{
 use arc_swap::ArcSwap;
 use router_common::{
     abi,
-    net::{Addr, Be16},
     reason::Reason,
     route::{Balance, RouteKind, RouteWord, TABLE_HEADER},
-    service::{FrontendKey, Service},
+    service::Service,
     source::SourceEntry,
 };
-use router_rules::id::ServiceName;
+use router_rules::{connection::Transport, id::ServiceName, snapshot::Port};
 
 use super::{
     bpf,
+    desired::frontend_key,
     kernel::{self, HookState},
     maps::Maps,
     state::State,
@@ -48,7 +48,8 @@ pub struct KernelObserver {
 /// Indexes of the maps by the names that people use.
 #[derive(Debug, Default)]
 struct Names {
-    services: HashMap<(ServiceName, u16), u32>,
+    /// A port is several services when rules tell its frontends apart.
+    services: HashMap<(ServiceName, Transport, u16), Vec<u32>>,
     limits: HashMap<Arc<str>, u32>,
     endpoints: HashMap<SocketAddr, u32>,
 }
@@ -67,12 +68,15 @@ impl KernelObserver {
     /// Takes over the names of what has been reconciled.
     pub fn follow(&self, state: &State) {
         let ids = state.upstream_ids();
-        let services = state.services().filter_map(|installed| {
-            let service = installed.described.as_ref()?;
-            Some(((service.service.clone(), service.port), installed.index))
-        });
+        let mut services: HashMap<_, Vec<u32>> = HashMap::new();
+        for installed in state.services() {
+            if let Some(service) = &installed.described {
+                let key = (service.service.clone(), service.transport, service.port);
+                services.entry(key).or_default().push(installed.index);
+            }
+        }
         self.names.store(Arc::new(Names {
-            services: services.collect(),
+            services,
             limits: ids.limits,
             endpoints: ids.endpoints,
         }));
@@ -254,14 +258,19 @@ impl Observed for KernelObserver {
         self.maps.verdicts().collect()
     }
 
-    fn service(&self, service: &ServiceName, port: u16) -> Option<ServiceUse> {
-        let index = *self.names.load().services.get(&(service.clone(), port))?;
-        let counted = self.service_at(index)?;
-        Some(ServiceUse {
-            routed: counted.routed,
-            proxied: counted.proxied,
-            refused: counted.refused,
-        })
+    fn service(&self, port: &Port) -> Option<ServiceUse> {
+        let key = (port.service().clone(), port.protocol().transport(), port.number());
+        let names = self.names.load();
+        let parts = names
+            .services
+            .get(&key)?
+            .iter()
+            .filter_map(|&index| self.service_at(index));
+        Some(parts.fold(ServiceUse::default(), |sum, part| ServiceUse {
+            routed: sum.routed + part.routed,
+            proxied: sum.proxied + part.proxied,
+            refused: sum.refused + part.refused,
+        }))
     }
 
     fn limit(&self, policy: &str) -> Option<LimitUse> {
@@ -272,8 +281,8 @@ impl Observed for KernelObserver {
         self.endpoint_at(*self.names.load().endpoints.get(&address)?)
     }
 
-    fn held(&self, frontend: SocketAddr, caller: Option<&str>) -> Option<Held> {
-        let key = FrontendKey::tcp(Addr::from_ip(frontend.ip()), Be16::from_port(frontend.port()));
+    fn held(&self, transport: Transport, frontend: SocketAddr, caller: Option<&str>) -> Option<Held> {
+        let key = frontend_key(transport, frontend);
         let index: u32 = bpf::lookup(self.maps.frontends.as_fd(), &key).ok()??;
         let word = self.service_at(index)?.word();
         Some(self.held_by(self.word_for(word, self.class_of(caller))))

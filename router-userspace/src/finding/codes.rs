@@ -59,6 +59,7 @@ codes! {
     INVALID_STATUS = Error "invalid-status": "An abort names an HTTP status, gRPC status or HTTP/2 error code that does not exist.";
     INVALID_VALUE = Error "invalid-value": "The value is not one that the field takes.";
     LIMIT_OF_ZERO = Error "limit-of-zero": "A limit of 0 could mean none or no limit, so it is not taken.";
+    INVALID_SUBNET = Error "invalid-subnet": "A condition names a subnet that is neither an address nor an address and a prefix length.";
     INVALID_ADDRESS = Error "invalid-address": "A registry object has an address that is no IP address.";
     REGEX_DIFFERS = Warning "regex-differs": "A part of the regular expression means something else, or nothing, in ECMAScript.";
     IMPOSSIBLE_MATCH = Warning "impossible-match": "No request has what the rule asks for, so it can never match.";
@@ -66,7 +67,7 @@ codes! {
     // The registry.
     FRONTEND_CONFLICT = Error "frontend-conflict": "Two services claim one address and port.";
     CAPACITY = Error "capacity": "The configuration does not fit in the kernel's maps.";
-    IGNORED_PORT = Warning "ignored-port": "A service port that is not TCP is not routed.";
+    IGNORED_PORT = Warning "ignored-port": "A service port that is neither TCP nor UDP is not routed.";
     IGNORED_SERVICE = Warning "ignored-service": "A service that has no address of its own in the cluster is not routed.";
     IGNORED_ENDPOINTS = Warning "ignored-endpoints": "An EndpointSlice belongs to no known service or holds host names.";
     // What has no effect, or another than it seems.
@@ -75,6 +76,8 @@ codes! {
     NO_MATCHING_ENDPOINTS = Warning "no-matching-endpoints": "No endpoint carries the tags of a route now; requests to it are refused.";
     NO_MATCHING_SOURCE = Warning "no-matching-source": "No workload satisfies the source condition now.";
     ORIGIN_NEVER_MATCHES = Warning "origin-never-matches": "An allowed origin is not written as browsers send origins, so it allows nothing.";
+    UNMATCHED_TRANSPORT = Warning "unmatched-transport": "The rule is for TCP or UDP only, and no port of its destination is.";
+    UNMATCHED_DESTINATION = Warning "unmatched-destination": "No address of the rule's destination is in the subnets that it asks for.";
     WEIGHTS_SUM = Warning "weights-sum": "The weights of a rule do not sum to 100; they are used in proportion.";
     PRECEDENCE_TIE = Warning "precedence-tie": "Two rules of a destination have equal precedence; the object names decide.";
     UNREACHABLE_RULE = Warning "unreachable-rule": "An earlier rule takes everything that this one could match.";

@@ -95,10 +95,10 @@ impl KernelCollector {
         }
     }
 
-    fn services(&self, snapshot: &Snapshot) -> Values<3> {
+    fn services(&self, snapshot: &Snapshot) -> Values<4> {
         let mut values = Vec::new();
         for port in snapshot.ports() {
-            let Some(counted) = self.observed.service(port.service(), port.number()) else {
+            let Some(counted) = self.observed.service(port) else {
                 continue;
             };
             let by_outcome = [
@@ -111,6 +111,7 @@ impl KernelCollector {
                 let labels = [
                     ("service", service),
                     ("port", port.number().to_string()),
+                    ("transport", port.protocol().transport().to_string()),
                     ("outcome", outcome.to_owned()),
                 ];
                 (labels, count)

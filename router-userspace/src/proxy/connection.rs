@@ -16,7 +16,13 @@ use tokio::{
 };
 
 use super::{
-    access::AccessRecord, decide::port_at, downstream, drain::Draining, error::Kind, stats::WorkerStats, tcp,
+    access::AccessRecord,
+    decide::{Call, port_at},
+    downstream,
+    drain::Draining,
+    error::Kind,
+    stats::WorkerStats,
+    tcp,
     worker::Worker,
 };
 use crate::enforce::Origin;
@@ -96,6 +102,15 @@ impl Session {
             let _ = self.caller.set(workload);
         }
         self.caller.get().map(AsRef::as_ref)
+    }
+
+    /// What there is to decide about.
+    pub(crate) fn call(&self) -> Call<'_> {
+        Call {
+            destination: self.destination,
+            client: self.client,
+            caller: self.caller(),
+        }
     }
 }
 

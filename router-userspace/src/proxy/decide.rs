@@ -7,30 +7,44 @@ use std::net::SocketAddr;
 
 use router_rules::{
     Snapshot,
+    connection::Connection,
     matcher::Request,
     snapshot::{Port, Route},
     source::ClassId,
 };
 
-/// Where a request goes: `None` when the original destination is no service port of `snapshot`.
-pub fn decide<'s>(
-    snapshot: &'s Snapshot,
-    destination: SocketAddr,
-    caller: Option<&str>,
-    request: &Request<'_>,
-) -> Option<Route<'s>> {
-    let port = port_at(snapshot, destination)?;
-    Some(snapshot.route_http(port, class(snapshot, caller), request))
+/// Who dialled what.
+#[derive(Clone, Copy, Debug)]
+pub struct Call<'c> {
+    /// Where the client connected to.
+    pub destination: SocketAddr,
+    /// The client's own address.
+    pub client: SocketAddr,
+    /// `namespace/name` of the calling workload; none: the registry has none.
+    pub caller: Option<&'c str>,
 }
 
-/// Where a connection goes, of which only the caller is known.
-pub fn decide_connection<'s>(
-    snapshot: &'s Snapshot,
-    destination: SocketAddr,
-    caller: Option<&str>,
-) -> Option<Route<'s>> {
-    let port = port_at(snapshot, destination)?;
-    Some(snapshot.route_tcp(port, class(snapshot, caller)))
+impl Call<'_> {
+    /// As the engine sees it.
+    fn connection(&self, snapshot: &Snapshot) -> Connection {
+        Connection {
+            class: class(snapshot, self.caller),
+            client: Some(self.client.ip()),
+            dialled: Some(self.destination.ip()),
+        }
+    }
+}
+
+/// Where a request goes: `None` when the original destination is no service port of `snapshot`.
+pub fn decide<'s>(snapshot: &'s Snapshot, call: &Call<'_>, request: &Request<'_>) -> Option<Route<'s>> {
+    let port = port_at(snapshot, call.destination)?;
+    Some(snapshot.route_http(port, call.connection(snapshot), request))
+}
+
+/// Where a connection goes that nobody looks into.
+pub fn decide_connection<'s>(snapshot: &'s Snapshot, call: &Call<'_>) -> Option<Route<'s>> {
+    let port = port_at(snapshot, call.destination)?;
+    Some(snapshot.route_connection(port, call.connection(snapshot)))
 }
 
 /// The service port at the original destination. IPv4 clients of IPv6 sockets reach the IPv4 frontend.

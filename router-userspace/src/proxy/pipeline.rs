@@ -107,13 +107,8 @@ async fn answer(
     let explained = explained.filter(|name| head.headers.remove(*name).is_some());
 
     let view = worker.views().load();
-    let route = decide(
-        &view.snapshot,
-        session.destination,
-        session.caller(),
-        &seen(&head),
-    )
-    .ok_or_else(|| ProxyError::new(Kind::NoService, "no such service"))?;
+    let route = decide(&view.snapshot, &session.call(), &seen(&head))
+        .ok_or_else(|| ProxyError::new(Kind::NoService, "no such service"))?;
     exchange.routed(&route);
     if let Some(name) = explained {
         let class = class(&view.snapshot, session.caller());

@@ -1,4 +1,4 @@
-//! Connections that are not HTTP: decided once, by the caller alone, then bytes both ways.
+//! Connections that are not HTTP: decided once, by the caller and the dialled address, then bytes both ways.
 //!
 //! Most such connections never come here: the kernel routes them. Here are those that it could not decide.
 
@@ -83,7 +83,7 @@ impl<'s> Passage<'s> {
         let session = self.session;
         let worker = &session.worker;
         let view = worker.views().load();
-        let route = decide_connection(&view.snapshot, session.destination, session.caller())
+        let route = decide_connection(&view.snapshot, &session.call())
             .ok_or_else(|| ProxyError::new(Kind::NoService, "no such service"))?;
         self.service = route.port().service().as_str().to_owned();
         self.rule = route.rule().map(|rule| rule.origin().object.clone());

@@ -3,6 +3,8 @@
 use std::sync::atomic::Ordering::SeqCst;
 
 use router_rules::{
+    cidr,
+    connection::{Transport, TransportMatch},
     id::ServiceName,
     model::{Match, Protocol, Rule},
     policy::Policy,
@@ -81,6 +83,7 @@ async fn the_caller_decides_and_http_rules_do_not() {
     let (v1, v2) = (listener("v1").await, listener("v2").await);
     let mut model = service(Protocol::Tcp, &[(v1.address, "v1"), (v2.address, "v2")]);
     model.workloads.push(Workload {
+        addresses: Vec::new(),
         name: CALLER.into(),
         labels: labels("v7"),
         services: [].into(),
@@ -168,4 +171,56 @@ async fn the_limit_holds_for_connections_too() {
     until("the slots", || bed.kernel.open("destination-policy cb") == 0).await;
     let mut fourth = TcpStream::connect(bed.address()).await.unwrap();
     read_until(&mut fourth, "hello\n").await;
+}
+
+/// A rule of `name` for callers in `sources` that dial an address in `destinations`.
+fn between(name: &str, sources: &[&str], destinations: &[&str], version: &str) -> Rule {
+    let subnets = |texts: &[&str]| texts.iter().map(|text| cidr::parse(text).unwrap()).collect();
+    Rule {
+        any_of: vec![Match {
+            transport: Some(TransportMatch {
+                transport: Transport::Tcp,
+                sources: subnets(sources),
+                destinations: subnets(destinations),
+            }),
+            ..Match::default()
+        }],
+        targets: vec![target(version, 1)],
+        ..rule(name)
+    }
+}
+
+#[tokio::test]
+async fn subnets_of_both_ends_decide() {
+    let (v1, v2) = (listener("v1").await, listener("v2").await);
+    // Tried in the order of their names; clients come from the loopback address and dial 10.9.8.7.
+    for (known_at, expected) in [(None, "v2:"), (Some("10.1.0.5"), "v1:")] {
+        let mut model = service(Protocol::Tcp, &[(v1.address, "v1"), (v2.address, "v2")]);
+        if let Some(address) = known_at {
+            model.workloads.push(Workload {
+                addresses: vec![address.parse().unwrap()],
+                name: CALLER.into(),
+                labels: labels("v7"),
+                services: [].into(),
+            });
+        }
+        model
+            .rules
+            .push(between("a", &["127.0.0.0/8"], &["10.9.9.0/24"], "v1"));
+        model.rules.push(between(
+            "b",
+            &["127.0.0.0/8"],
+            &["192.0.2.1", "10.9.8.0/24"],
+            "v2",
+        ));
+        model.rules.push(between("c", &["10.1.0.0/16"], &[], "v1"));
+        let bed = Bed::start(model);
+        let mut stream = TcpStream::connect(bed.address()).await.unwrap();
+        stream.shutdown().await.unwrap();
+        let mut answer = String::new();
+        let reading = stream.read_to_string(&mut answer);
+        timeout(PATIENCE, reading).await.unwrap().unwrap();
+        // Of a workload the registry's addresses count, not the one that the proxy sees.
+        assert_eq!(answer, expected, "{known_at:?}");
+    }
 }

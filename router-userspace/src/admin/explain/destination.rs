@@ -8,7 +8,7 @@ use std::{
     str::FromStr,
 };
 
-use router_rules::{Snapshot, id::ServiceName, snapshot::Port};
+use router_rules::{Snapshot, connection::Transport, id::ServiceName, snapshot::Port};
 
 use super::words;
 
@@ -32,7 +32,7 @@ pub enum DestinationError {
     #[error("{0:?} is no destination (try http://reviews:9080/ or tcp://10.0.0.1:27017)")]
     Unreadable(String),
     /// The scheme is none that is routed.
-    #[error("{0:?} is not routed (use http, https, grpc or tcp)")]
+    #[error("{0:?} is not routed (use http, https, grpc, tcp or udp)")]
     Scheme(String),
     /// No service has the name.
     #[error("no service is called {host} ({hint})")]
@@ -43,10 +43,12 @@ pub enum DestinationError {
         hint: String,
     },
     /// The service has not this port.
-    #[error("{service} has no port {port} (it has {ports})")]
+    #[error("{service} has no {transport} port {port} (it has {ports})")]
     UnknownPort {
         /// The service.
         service: String,
+        /// As asked: `tcp` or `udp`.
+        transport: Transport,
         /// As asked.
         port: u16,
         /// Those it has.
@@ -67,7 +69,7 @@ impl FromStr for Destination {
             None => (None, text),
         };
         if let Some(scheme) = &scheme
-            && !["http", "https", "grpc", "tcp"].contains(&scheme.as_str())
+            && !["http", "https", "grpc", "tcp", "udp"].contains(&scheme.as_str())
         {
             return Err(DestinationError::Scheme(scheme.clone()));
         }
@@ -106,7 +108,7 @@ impl Destination {
         if let Ok(ip) = self.host.parse() {
             let (ip, number) = (canonical(ip), self.port_or_default());
             return snapshot
-                .port_at(ip, number)
+                .port_carried_at(self.transport(), SocketAddr::new(ip, number))
                 .ok_or(DestinationError::NotAService(SocketAddr::new(ip, number)));
         }
         let names = self.candidates(namespace);
@@ -117,6 +119,7 @@ impl Destination {
                 .filter(|p| p.service() == name)
                 .collect::<Vec<_>>()
         };
+        let carried = |p: &&&Port| p.protocol().transport() == self.transport();
         let Some(ports) = names.iter().map(of).find(|ports| !ports.is_empty()) else {
             let known: BTreeSet<&str> = snapshot.ports().iter().map(|p| p.service().as_str()).collect();
             return Err(DestinationError::UnknownService {
@@ -131,14 +134,16 @@ impl Destination {
         };
         ports
             .iter()
+            .filter(carried)
             .find(|p| p.number() == number)
             .copied()
             .ok_or_else(|| DestinationError::UnknownPort {
                 service: ports[0].service().to_string(),
+                transport: self.transport(),
                 port: number,
                 ports: ports
                     .iter()
-                    .map(|p| p.number().to_string())
+                    .map(|p| format!("{}/{}", p.number(), p.protocol().transport()))
                     .collect::<Vec<_>>()
                     .join(", "),
             })
@@ -153,6 +158,15 @@ impl Destination {
             ServiceName::new(&format!("{host}.cluster.local")),
             ServiceName::new(host),
         ]
+    }
+
+    /// What carries the call: TCP unless UDP is named.
+    fn transport(&self) -> Transport {
+        if self.scheme.as_deref() == Some("udp") {
+            Transport::Udp
+        } else {
+            Transport::Tcp
+        }
     }
 
     fn port_or_default(&self) -> u16 {

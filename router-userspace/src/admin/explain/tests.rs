@@ -5,6 +5,7 @@ use std::{io, net::SocketAddr, sync::Arc};
 use router_common::reason::Reason;
 use router_rules::{
     action::{Fraction, Mirror, Target},
+    connection::Transport,
     cors::Cors,
     id::{Origin, ServiceName},
     labels::Labels,
@@ -89,6 +90,7 @@ fn snapshot() -> Snapshot {
                 service("mongodb", "10.0.0.2", 27017, Protocol::Tcp, &mongodb),
             ],
             workloads: vec![Workload {
+                addresses: Vec::new(),
                 name: "default/productpage-v1".into(),
                 labels: labels("v1"),
                 services: [ServiceName::new("productpage.default.svc.cluster.local")].into(),
@@ -136,7 +138,7 @@ impl Observed for Kernel {
     fn verdicts(&self) -> Vec<(Reason, u64)> {
         Vec::new()
     }
-    fn service(&self, _service: &ServiceName, _port: u16) -> Option<ServiceUse> {
+    fn service(&self, _port: &Port) -> Option<ServiceUse> {
         None
     }
     fn limit(&self, policy: &str) -> Option<LimitUse> {
@@ -152,7 +154,7 @@ impl Observed for Kernel {
             connects: 2,
         })
     }
-    fn held(&self, frontend: SocketAddr, _caller: Option<&str>) -> Option<Held> {
+    fn held(&self, _transport: Transport, frontend: SocketAddr, _caller: Option<&str>) -> Option<Held> {
         (frontend.port() == 27017).then(|| Held {
             routing: Routing::Weighted,
             cursor: 5,
@@ -320,7 +322,7 @@ fn questions_about_nothing_are_refused_with_a_hint() {
         refused("http://review:9080/", None, &[]),
         "no service is called review (did you mean reviews.default.svc.cluster.local?)"
     );
-    assert!(refused("http://reviews:80/", None, &[]).contains("has no port 80 (it has 9080)"));
+    assert!(refused("http://reviews:80/", None, &[]).contains("has no tcp port 80 (it has 9080/tcp)"));
     assert!(refused("10.9.9.9:80", None, &[]).contains("not-a-service"));
     assert!(refused("reviews", Some("nobody"), &[]).contains("there are default/productpage-v1"));
     assert!(refused("reviews", None, &["no colon"]).contains("no header field"));

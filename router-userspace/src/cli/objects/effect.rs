@@ -111,10 +111,13 @@ pub(super) fn between(before: Model, after: Model) -> Effect {
     let keys: BTreeSet<_> = [&before, &after]
         .iter()
         .flat_map(|snapshot| snapshot.ports())
-        .map(|port| (port.service().clone(), port.number()))
+        .map(|port| (port.service().clone(), port.number(), port.protocol().transport()))
         .collect();
-    let port = |(service, number)| {
-        let sides = [&before, &after].map(|snapshot| Some((snapshot, snapshot.port_of(&service, number)?)));
+    let port = |(service, number, transport)| {
+        let sides = [&before, &after].map(|snapshot| {
+            let port = snapshot.port_carried_of(transport, &service, number)?;
+            Some((snapshot, port))
+        });
         PortEffect {
             service: service.to_string(),
             port: number,

@@ -161,20 +161,23 @@ impl<'d> Pods<'d> {
         self.entries.sort_by(|a, b| a.name.cmp(&b.name));
         let both = self.entries.into_iter().map(|entry| {
             let body = &entry.document.body;
+            // A pod on the host's network has the node's addresses, and calls from whichever fits.
+            let own = if body.spec.host_network {
+                Vec::new()
+            } else {
+                entry.addresses.clone()
+            };
             let identity = Identity {
                 workload: entry.name.clone(),
                 uid: body.metadata.uid.as_deref().map(Arc::from),
                 cgroup: body.metadata.annotations.cgroup.as_deref().map(Arc::from),
-                addresses: if body.spec.host_network {
-                    Vec::new()
-                } else {
-                    entry.addresses
-                },
+                addresses: own,
             };
             let workload = Workload {
                 name: entry.name,
                 labels: Arc::unwrap_or_clone(entry.labels),
                 services: entry.services,
+                addresses: entry.addresses,
             };
             (workload, identity)
         });

@@ -11,7 +11,7 @@ use router_rules::{
     text::TextMatch,
 };
 
-use super::Placed;
+use super::{Placed, transport};
 use crate::finding::{Finding, codes};
 
 /// Rules of one destination that each later one is compared with. Identical conditions are found among all.
@@ -91,6 +91,7 @@ fn implies(narrow: &Match, wide: &Match) -> bool {
     // Taken apart, so that no condition is forgotten here.
     let Match {
         source,
+        transport,
         path,
         method,
         scheme,
@@ -111,6 +112,7 @@ fn implies(narrow: &Match, wide: &Match) -> bool {
         (authority, &narrow.authority),
     ];
     source_implies(narrow.source.as_ref(), source.as_ref())
+        && transport::implies(narrow.transport.as_ref(), transport.as_ref())
         && parts.iter().all(|(wide, narrow)| {
             wide.as_ref()
                 .is_none_or(|wide| narrow.as_ref().is_some_and(|narrow| text_implies(narrow, wide)))

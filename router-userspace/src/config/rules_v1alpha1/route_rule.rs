@@ -53,11 +53,27 @@ pub struct MatchCondition {
     /// Labels that the caller must carry.
     #[serde(alias = "source_tags")]
     pub source_tags: Option<Labels>,
+    /// TCP, and whose subnets.
+    pub tcp: Option<TransportCondition>,
+    /// UDP, and whose subnets.
+    pub udp: Option<TransportCondition>,
     /// Conditions on headers, and on the pseudo headers `uri`, `scheme`, `method`, `authority`.
     #[serde(alias = "http_headers")]
     pub http_headers: Option<BTreeMap<String, StringMatch>>,
     /// The same in the spelling of 0.2.
     pub request: Option<RequestMatch>,
+}
+
+/// Conditions on both ends of a connection. Both must hold.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+pub struct TransportCondition {
+    /// Addresses or subnets, of which the caller must be in one.
+    #[serde(alias = "source_subnet")]
+    pub source_subnet: Option<Vec<String>>,
+    /// Addresses or subnets, of which the dialled address must be in one.
+    #[serde(alias = "destination_subnet")]
+    pub destination_subnet: Option<Vec<String>>,
 }
 
 /// Conditions on a request, as 0.2 spells them.

@@ -2,13 +2,15 @@
 //!
 //! It does not know frontends, and compares nothing with what is installed.
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::IpAddr,
+};
 
 use router_common::{reason::Reason, route::Balance};
 use router_rules::{
     Snapshot,
-    explain::{Outcome, explain},
-    matcher::Mismatch,
+    connection::{Connection, Transport},
     outlier::InForce,
     policy::PolicyId,
     snapshot::{Port, Route as Decision, RuleId, SubsetId},
@@ -28,42 +30,43 @@ pub(super) struct Inputs<'s> {
     pub(super) on_proxy_down: OnProxyDown,
 }
 
-/// The service of `port`, without its frontends.
-pub(super) fn service(inputs: Inputs<'_>, port: &Port) -> Service {
-    let Inputs {
-        snapshot,
-        limit_of,
-        in_force,
-        on_proxy_down,
-    } = inputs;
-    let mut tables = Tables {
-        snapshot,
-        limit_of,
-        in_force,
-        on_proxy_down,
-        subsets: Vec::new(),
-        subset_index: HashMap::new(),
-        tables: Vec::new(),
-        table_index: HashMap::new(),
-    };
-    let routing = tables.routing(port);
-    tables.count_where_needed();
-    Service {
-        service: port.service().clone(),
-        port: port.number(),
-        frontends: Vec::new(),
-        subsets: tables.subsets,
-        tables: tables.tables,
-        routing,
+/// What the routing of a port is made from.
+#[derive(Clone, Copy)]
+pub(super) struct Compiler<'s> {
+    pub(super) inputs: Inputs<'s>,
+    pub(super) port: &'s Port,
+}
+
+impl Compiler<'_> {
+    /// The service of those who dial `dialled`, without its frontends.
+    pub(super) fn service(self, dialled: Option<IpAddr>) -> Service {
+        let mut tables = Tables {
+            inputs: self.inputs,
+            port: self.port,
+            subsets: Vec::new(),
+            subset_index: HashMap::new(),
+            tables: Vec::new(),
+            table_index: HashMap::new(),
+        };
+        let routing = tables.routing(dialled);
+        tables.count_where_needed();
+        Service {
+            service: self.port.service().clone(),
+            transport: self.port.protocol().transport(),
+            port: self.port.number(),
+            frontends: Vec::new(),
+            apart: None,
+            subsets: tables.subsets,
+            tables: tables.tables,
+            routing,
+        }
     }
 }
 
 /// Subsets and tables of a service, each once, in the order in which its routes name them.
 struct Tables<'s> {
-    snapshot: &'s Snapshot,
-    limit_of: &'s BTreeMap<PolicyId, u64>,
-    in_force: &'s InForce<'s>,
-    on_proxy_down: OnProxyDown,
+    inputs: Inputs<'s>,
+    port: &'s Port,
     subsets: Vec<Subset>,
     /// By the policy in force as well, which may differ by the caller.
     subset_index: HashMap<(SubsetId, Option<PolicyId>), u32>,
@@ -80,36 +83,64 @@ fn table_key(decision: &Decision<'_>) -> TableKey {
     (decision.rule().map(|rule| rule.id()), policies.collect())
 }
 
-impl Tables<'_> {
-    fn routing(&mut self, port: &Port) -> Routing {
+impl<'s> Tables<'s> {
+    fn routing(&mut self, dialled: Option<IpAddr>) -> Routing {
+        let (snapshot, port) = (self.inputs.snapshot, self.port);
         if port.needs_proxy() {
-            return Routing::Uniform(self.proxy(port));
+            let default = snapshot.default_route(port);
+            return Routing::Uniform(self.proxy(&default));
         }
-        let snapshot = self.snapshot;
-        let decide = |class| snapshot.route_tcp(port, ClassId(class));
-        let classes = 1..snapshot.class_count();
-        let of_unknown = table_key(&decide(0));
-        let by_source = classes
-            .clone()
-            .any(|class| table_key(&decide(class)) != of_unknown);
-        if !by_source && !asks_for_caller(snapshot, port) {
-            return Routing::Uniform(self.direct(&decide(0)));
+        let of_class = |class| Connection {
+            class: ClassId(class),
+            client: None,
+            dialled,
+        };
+        // The default route comes first: tables are in the order in which routes name them.
+        let unknown = self.route(of_class(0));
+        let classes: Vec<_> = (1..snapshot.class_count())
+            .map(|class| self.route(of_class(class)))
+            .collect();
+        // Today's known callers may all take the same route as an unknown one, and yet the next may not.
+        let is_uniform = classes.iter().all(|route| *route == unknown);
+        if is_uniform && !self.is_undecided(of_class(0)) {
+            return Routing::Uniform(unknown);
         }
-        Routing::BySource {
-            unknown: self.proxy(port),
-            classes: classes.map(|class| self.direct(&decide(class))).collect(),
+        Routing::BySource { unknown, classes }
+    }
+
+    /// The route of those of whom this much is known. When more would have to be known, the proxy decides, which
+    /// knows more; a datagram has no proxy, and a miss is never permission.
+    fn route(&mut self, connection: Connection) -> Route {
+        let (snapshot, port) = (self.inputs.snapshot, self.port);
+        if !self.is_undecided(connection) {
+            return self.direct(&snapshot.route_connection(port, connection));
+        }
+        match port.protocol().transport() {
+            Transport::Tcp => self.proxy(&snapshot.default_route(port)),
+            Transport::Udp => Route::Refuse(Reason::UnknownCaller),
         }
     }
 
-    fn proxy(&mut self, port: &Port) -> Route {
-        let default = self.table(&self.snapshot.default_route(port));
-        match self.on_proxy_down {
-            OnProxyDown::Direct => Route::Proxy(default),
-            OnProxyDown::Reject => Route::ProxyOrRefuse(default),
+    /// True when a rule, or the policy of where the connection would go, asks for more than is known of the caller.
+    fn is_undecided(&self, connection: Connection) -> bool {
+        let (snapshot, port) = (self.inputs.snapshot, self.port);
+        let decision = snapshot.route_connection(port, connection);
+        let mut targets = decision.targets();
+        let is_unknown = connection.class == ClassId::UNKNOWN;
+        is_unknown && targets.any(|(subset, _)| subset.tells_callers_apart())
+            || snapshot.is_undecided(port, connection)
+    }
+
+    /// To the proxy, and by `fallback` while it is down.
+    fn proxy(&mut self, fallback: &Decision<'s>) -> Route {
+        let fallback = self.table(fallback);
+        match self.inputs.on_proxy_down {
+            OnProxyDown::Direct => Route::Proxy(fallback),
+            OnProxyDown::Reject => Route::ProxyOrRefuse(fallback),
         }
     }
 
-    fn direct(&mut self, decision: &Decision<'_>) -> Route {
+    fn direct(&mut self, decision: &Decision<'s>) -> Route {
         let reachable = |&(subset, weight): &(&router_rules::snapshot::Subset, u32)| {
             weight > 0 && !subset.endpoints().is_empty()
         };
@@ -124,7 +155,7 @@ impl Tables<'_> {
     }
 
     /// The table of a decision; none when every weight is zero.
-    fn table(&mut self, decision: &Decision<'_>) -> Option<u32> {
+    fn table(&mut self, decision: &Decision<'s>) -> Option<u32> {
         let key = table_key(decision);
         if let Some(&table) = self.table_index.get(&key) {
             return Some(table);
@@ -171,14 +202,14 @@ impl Tables<'_> {
         if let Some(&index) = self.subset_index.get(&key) {
             return index;
         }
-        let left = self.in_force.left(subset, policy);
+        let left = self.inputs.in_force.left(subset, policy);
         let mut endpoints: Vec<_> = left.map(|e| e.address.into()).collect();
         endpoints.sort_unstable();
         endpoints.dedup();
         let wanted = Subset {
             of: name(subset),
-            policy: policy.map(|id| self.snapshot.policy(id).origin.object.clone()),
-            limit: policy.and_then(|id| self.limit_of.get(&id).copied()),
+            policy: policy.map(|id| self.inputs.snapshot.policy(id).origin.object.clone()),
+            limit: policy.and_then(|id| self.inputs.limit_of.get(&id).copied()),
             balance: balance(decision.load_balancing(subset)),
             counted: false,
             endpoints,
@@ -203,18 +234,4 @@ fn name(subset: &router_rules::snapshot::Subset) -> SubsetName {
         port: subset.port(),
         labels: subset.labels().clone(),
     }
-}
-
-/// True when an unknown caller was turned away from a rule or a policy for being unknown. Today's known callers may
-/// all take the same route, and yet the next one may not: a miss is never permission.
-fn asks_for_caller(snapshot: &Snapshot, port: &Port) -> bool {
-    let unknown = snapshot.route_tcp(port, ClassId::UNKNOWN);
-    if unknown.targets().any(|(subset, _)| subset.tells_callers_apart()) {
-        return true;
-    }
-    let steps = explain(snapshot, port, ClassId::UNKNOWN, None);
-    let by_source = |reason: &Mismatch| matches!(reason, Mismatch::Source { .. });
-    steps
-        .iter()
-        .any(|step| matches!(&step.outcome, Outcome::NotMatched(reasons) if reasons.iter().any(by_source)))
 }

@@ -7,7 +7,7 @@ use router_common::{
     net::{Addr, Be16},
     reason::Reason,
     route::{RouteKind, RouteWord, Subset, TABLE_HEADER},
-    service::FrontendKey,
+    service::{FrontendKey, PROTOCOL_TCP, PROTOCOL_UDP},
     source::SourceEntry,
 };
 
@@ -37,9 +37,14 @@ pub(super) fn contents(observer: &KernelObserver) -> io::Result<Vec<MapContents>
     let services: BTreeSet<u32> = frontends.iter().map(|&(_, service)| service).collect();
     let reached = reach(observer, &services);
     let frontend = |(key, service): &(FrontendKey, u32)| {
+        let protocol = match key.protocol {
+            PROTOCOL_TCP => "tcp".to_owned(),
+            PROTOCOL_UDP => "udp".to_owned(),
+            other => other.to_string(),
+        };
         entry(
             SocketAddr::new(key.addr.to_ip(), key.port.port()),
-            vec![("service", service.to_string())],
+            vec![("protocol", protocol), ("service", service.to_string())],
         )
     };
     let source =
@@ -208,8 +213,8 @@ fn service(observer: &KernelObserver, index: u32) -> MapEntry {
     let name = names
         .services
         .iter()
-        .find(|(_, i)| **i == index)
-        .map(|((name, port), _)| format!("{name}:{port}"));
+        .find(|(_, parts)| parts.contains(&index))
+        .map(|((name, transport, port), _)| format!("{name}:{port}/{transport}"));
     entry(
         index,
         vec![
