@@ -13,6 +13,7 @@ pub mod decide;
 pub mod disclosure;
 pub mod error;
 pub mod limits;
+pub mod scan;
 pub mod stats;
 
 mod admission;

@@ -41,6 +41,7 @@ Examples:
   cargo xtask test weights --tier unit     unit tests whose name contains \"weights\"
   cargo xtask test --vm                    the netns tests on Linux 6.1 and 6.12 in virtual machines
   cargo xtask test limits --vm 6.1         one of them, on one kernel
+  cargo xtask fuzz heads --seconds 600     one fuzz target for ten minutes
   cargo xtask bench --quick                rough times next to what a user would run instead
   cargo xtask run -- check examples        build, then `router check examples`
 ";
@@ -73,6 +74,16 @@ enum Command {
     },
     /// Run every test that this machine can run.
     Test(test::Options),
+    /// Throw inputs at a fuzz target until the time is over: compile, matching, values or heads.
+    ///
+    /// What fails is written to tests/fuzz/TARGET/, where every later run begins with it.
+    Fuzz {
+        /// The target [default: all].
+        target: Option<String>,
+        /// For how long.
+        #[arg(long, default_value_t = 60)]
+        seconds: u64,
+    },
     /// Measure the router next to what a user would run instead. Needs root and BPF.
     Bench(bench::Options),
     /// Build, then run `router` with the arguments after `--`.
@@ -108,6 +119,13 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Tidy { bless_abi } => return tidy::run(bless_abi),
         Command::Demo { keep } => return programs::demo(keep),
         Command::Test(options) => return test::run(&options),
+        Command::Fuzz { target, seconds } => {
+            let counts = test::fuzz::run(target.as_deref(), seconds)?;
+            anyhow::ensure!(counts.passed > 0 || counts.failed > 0, "there is no such target");
+            if counts.failed > 0 {
+                return Ok(ExitCode::FAILURE);
+            }
+        }
         Command::Bench(options) => return bench::run(&options),
         Command::Run { release, arguments } => return programs::run(Profile::of(release), &arguments),
     }

@@ -3,6 +3,7 @@
 //! It knows where a tier can run and how to start it; what the tests check is theirs.
 
 mod bytecode;
+pub(crate) mod fuzz;
 mod host;
 mod summary;
 mod targets;
@@ -37,6 +38,8 @@ pub(crate) enum Tier {
     Golden,
     /// The proxy over loopback, in the test's process.
     Wire,
+    /// Inputs that nobody would write, for ten seconds each target.
+    Fuzz,
     /// The instructions of the kernel half.
     Bytecode,
     /// Pods as network namespaces, a real kernel: root and BPF, or a virtual machine instead.
@@ -49,10 +52,11 @@ pub(crate) enum Tier {
 
 impl Tier {
     /// All that run when nothing else is said.
-    const USUAL: [Self; 6] = [
+    const USUAL: [Self; 7] = [
         Self::Unit,
         Self::Golden,
         Self::Wire,
+        Self::Fuzz,
         Self::Bytecode,
         Self::Netns,
         Self::Peers,
@@ -120,6 +124,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
         match tier {
             Tier::Unit => summary.time(&name, || unit(&targets, options)),
             Tier::Golden | Tier::Wire => summary.time(&name, || cargo_test(&["--test", &name], options)),
+            Tier::Fuzz => summary.time(&name, || fuzz::run(options.filter.as_deref(), fuzz::SECONDS)),
             Tier::Bytecode => summary.time(&name, || {
                 bytecode::run(&ebpf::object(), options.filter.as_deref().unwrap_or(""))
             }),

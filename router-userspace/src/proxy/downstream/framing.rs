@@ -11,7 +11,7 @@ use memchr::memchr;
 
 use crate::proxy::{
     error::{Kind, ProxyError},
-    limits::Tolerated,
+    limits::{Limits, Tolerated},
 };
 
 mod line;
@@ -24,6 +24,17 @@ pub(crate) struct Bounds {
     /// Fields of a head, and of a trailer section.
     pub(crate) fields: usize,
     pub(crate) tolerated: Tolerated,
+}
+
+impl Bounds {
+    /// Those that the proxy is started with.
+    pub(crate) const fn of(limits: &Limits) -> Self {
+        Self {
+            head_bytes: limits.head_bytes,
+            fields: limits.fields,
+            tolerated: limits.tolerated,
+        }
+    }
 }
 
 /// Bytes of chunk extensions in one body. Nobody is known to use them for good; hyper allows 16 KiB.
