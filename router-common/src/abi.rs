@@ -25,8 +25,16 @@ pub const CONNECTIONS: &str = "CONNECTIONS";
 /// Hash: [`Tuple`](crate::connection::Tuple) → [`Origin`](crate::connection::Origin), from SYN to accept.
 pub const HANDOVERS: &str = "HANDOVERS";
 
+/// Longest-prefix trie: [`NetworkKey`](crate::network::NetworkKey) → [`NetworkEntry`](crate::network::NetworkEntry).
+pub const NETWORKS: &str = "NETWORKS";
+/// Hash: [`Addr`](crate::net::Addr) → 1, for addresses that are known although they may be no frontend's.
+pub const ADDRESSES: &str = "ADDRESSES";
+/// Hash: cgroup id (`u64`) → [`CONFINED`](crate::network::CONFINED) or [`EXEMPT`](crate::network::EXEMPT); the nearest
+/// ancestor counts.
+pub const CONFINEMENT: &str = "CONFINEMENT";
+
 /// Every map that is pinned, in the order in which they are created.
-pub const MAPS: [&str; 12] = [
+pub const MAPS: [&str; 15] = [
     FRONTENDS,
     SERVICES,
     SLOTS,
@@ -39,6 +47,9 @@ pub const MAPS: [&str; 12] = [
     COUNTERS,
     CONNECTIONS,
     HANDOVERS,
+    NETWORKS,
+    ADDRESSES,
+    CONFINEMENT,
 ];
 
 /// Program on `cgroup/connect4`.
@@ -75,6 +86,12 @@ pub const MAX_ENDPOINT_STATES: u32 = 262_144;
 pub const MAX_LIMITS: u32 = 16_384;
 /// Cgroups with a known workload that fit.
 pub const MAX_SOURCES: u32 = 65_536;
+/// Networks (prefix, port, protocol) of external services that fit.
+pub const MAX_NETWORKS: u32 = 16_384;
+/// Known addresses that fit.
+pub const MAX_ADDRESSES: u32 = 524_288;
+/// Confined and exempt cgroups that fit.
+pub const MAX_CONFINEMENT: u32 = 131_072;
 /// Connections between SYN and accept that fit.
 pub const MAX_HANDOVERS: u32 = 65_536;
 /// Shards of the counters; a processor counts in shard `cpu % COUNTER_SHARDS`.

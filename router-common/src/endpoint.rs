@@ -21,6 +21,14 @@ pub struct Endpoint {
     pub reserved: u64,
 }
 
+impl Endpoint {
+    /// True for the endpoint that stands for the address and port that the client chose: `0.0.0.0:0`.
+    #[inline(always)]
+    pub const fn is_original(&self) -> bool {
+        self.port.0 == 0 && self.addr.is_v4() && self.addr.be4() == 0
+    }
+}
+
 /// Live state of one endpoint (address and port), shared by every subset that lists it. One cache line. Its index
 /// is the endpoint's id and survives restarts. Id 0 is never used.
 #[repr(C)]

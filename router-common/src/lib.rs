@@ -19,6 +19,7 @@ pub mod connection;
 pub mod endpoint;
 pub mod limit;
 pub mod net;
+pub mod network;
 mod pod;
 pub mod reason;
 pub mod route;
@@ -28,4 +29,4 @@ pub mod source;
 
 /// The layout of every map. It is part of the pin path and of [`settings::Settings`], so an agent never reads maps
 /// of another layout. Raise it with every change of a type in this crate.
-pub const ABI_VERSION: u32 = 3;
+pub const ABI_VERSION: u32 = 4;

@@ -2,6 +2,8 @@
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use crate::pod::pod;
+
 /// A port in network byte order.
 #[repr(transparent)]
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
@@ -77,6 +79,8 @@ impl Addr {
         IpAddr::V6(Ipv6Addr::from_octets(bytes))
     }
 }
+
+pod!(Addr, 16, 4);
 
 #[cfg(test)]
 mod tests {

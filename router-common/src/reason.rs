@@ -50,6 +50,8 @@ reasons! {
     Inconsistent = 22, "inconsistent";
     /// Refused: a rule for datagrams asks who or where the caller is, and the registry knows no such workload.
     UnknownCaller = 23, "unknown-caller";
+    /// Refused: the destination is unknown, and unknown destinations are refused (`--egress registry-only`).
+    UnknownDestination = 24, "unknown-destination";
 }
 
 impl Reason {

@@ -23,9 +23,16 @@ pub struct Settings {
     pub heartbeat: u64,
     /// Age in nanoseconds beyond which the heartbeat means that the proxy is down.
     pub stale_after: u64,
+    /// One of the `EGRESS_` constants.
+    pub egress: u32,
     /// Zero.
-    pub reserved: u64,
+    pub reserved: u32,
 }
+
+/// Unknown destinations are left as they are.
+pub const EGRESS_ALLOW: u32 = 0;
+/// Unknown destinations are refused to confined cgroups.
+pub const EGRESS_REGISTRY_ONLY: u32 = 1;
 
 /// How often the agent renews the heartbeat, in nanoseconds.
 pub const HEARTBEAT_EVERY: u64 = 100_000_000;

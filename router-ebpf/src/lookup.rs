@@ -9,6 +9,7 @@ use router_common::{
 };
 
 use crate::{
+    egress,
     maps::{FRONTENDS, SERVICES, SLOTS},
     source,
 };
@@ -26,7 +27,10 @@ pub(crate) fn service(protocol: u8, addr: Addr, port: Be16) -> Option<Found> {
     let key = FrontendKey::new(protocol, addr, port);
     // Overwriting a hash element can make a concurrent reader miss the old one and the new one; asking twice does not.
     let index = unsafe { FRONTENDS.get(&key).or_else(|| FRONTENDS.get(&key)) };
-    let index = *index?;
+    let index = match index {
+        Some(index) => *index,
+        None => egress::network(&key)?,
+    };
     let service = SERVICES.get_ptr_mut(index)?;
     Some(Found { index, service })
 }

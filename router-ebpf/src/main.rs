@@ -19,6 +19,7 @@
 )]
 #![feature(core_intrinsics)]
 
+mod egress;
 mod hooks;
 mod limit;
 mod lookup;

@@ -11,13 +11,15 @@ use aya_ebpf::{
     cty::c_void,
     helpers::generated::bpf_sk_storage_get,
     macros::{btf_map, map},
-    maps::{Array, HashMap},
+    maps::{Array, HashMap, LpmTrie},
 };
 use router_common::{
     abi,
     connection::{Connection, Origin, Tuple},
     endpoint::{Endpoint, EndpointState},
     limit::Limit,
+    net::Addr,
+    network::{NetworkAddr, NetworkEntry},
     reason::Counters,
     route::Subset,
     service::{FrontendKey, Service},
@@ -51,6 +53,15 @@ pub(crate) static COUNTERS: Array<Counters> = Array::with_max_entries(abi::COUNT
 #[map]
 pub(crate) static HANDOVERS: HashMap<Tuple, Origin> =
     HashMap::with_max_entries(abi::MAX_HANDOVERS, BPF_F_NO_PREALLOC);
+#[map]
+pub(crate) static NETWORKS: LpmTrie<NetworkAddr, NetworkEntry> =
+    LpmTrie::with_max_entries(abi::MAX_NETWORKS, 0);
+#[map]
+pub(crate) static ADDRESSES: HashMap<Addr, u32> =
+    HashMap::with_max_entries(abi::MAX_ADDRESSES, BPF_F_NO_PREALLOC);
+#[map]
+pub(crate) static CONFINEMENT: HashMap<u64, u32> =
+    HashMap::with_max_entries(abi::MAX_CONFINEMENT, BPF_F_NO_PREALLOC);
 #[btf_map]
 static CONNECTIONS: SkStorage<Connection> = SkStorage::new();
 

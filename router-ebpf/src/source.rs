@@ -14,19 +14,25 @@ pub(crate) fn cgroup() -> u64 {
 /// Source class of the current process.
 #[inline(always)]
 pub(crate) fn class() -> u32 {
-    if let Some(entry) = unsafe { SOURCES.get(&cgroup()) } {
-        return entry.class;
+    nearest(|cgroup| unsafe { SOURCES.get(cgroup) }.map(|entry| entry.class)).unwrap_or(CLASS_UNKNOWN)
+}
+
+/// What is said of the current process's cgroup, or of its nearest ancestor of which something is said.
+#[inline(always)]
+pub(crate) fn nearest(said_of: impl Fn(&u64) -> Option<u32>) -> Option<u32> {
+    if let Some(said) = said_of(&cgroup()) {
+        return Some(said);
     }
     let mut level = MAX_CGROUP_DEPTH;
     while level > 0 {
         // 0 for levels below the process's own.
         let ancestor = unsafe { bpf_get_current_ancestor_cgroup_id(level) };
         if ancestor != 0
-            && let Some(entry) = unsafe { SOURCES.get(&ancestor) }
+            && let Some(said) = said_of(&ancestor)
         {
-            return entry.class;
+            return Some(said);
         }
         level -= 1;
     }
-    CLASS_UNKNOWN
+    None
 }

@@ -1,7 +1,7 @@
 //! Model → snapshot: orders rules, resolves targets to subsets, finds the policy of each subset.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     net::SocketAddr,
 };
 
@@ -9,6 +9,7 @@ use crate::{
     action::{DEFAULT_TIMEOUT, Fraction, Mirror, Target},
     cidr::Subnets,
     connection::Transport,
+    external::External,
     id::ServiceName,
     index::RuleIndex,
     labels::Labels,
@@ -32,6 +33,8 @@ pub(crate) fn build(model: model::Model, generation: u64) -> Snapshot {
         workloads,
         rules,
         policies,
+        externals,
+        mut addresses,
     } = model;
     let conditions: BTreeSet<&SourceMatch> = rules
         .iter()
@@ -54,6 +57,7 @@ pub(crate) fn build(model: model::Model, generation: u64) -> Snapshot {
         source_ids: conditions.iter().copied().zip((0..).map(SourceId)).collect(),
         subnets_ids: subnets.iter().copied().zip((0..).map(SubnetsId)).collect(),
         subset_ids: HashMap::new(),
+        externals: &externals,
         snapshot: Snapshot {
             generation,
             sources: Sources::new(
@@ -72,10 +76,13 @@ pub(crate) fn build(model: model::Model, generation: u64) -> Snapshot {
             builder.port(service, port, rules);
         }
     }
-    let snapshot = builder.snapshot;
+    let snapshot = builder.snapshot.with_networks_ordered();
+    addresses.sort_unstable();
+    addresses.dedup();
     Snapshot {
         workloads,
         policies,
+        addresses,
         ..snapshot
     }
 }
@@ -113,6 +120,7 @@ struct Builder<'m> {
     subnets_ids: HashMap<&'m Subnets, SubnetsId>,
     /// Subsets are shared between rules: one per service port and labels.
     subset_ids: HashMap<(&'m ServiceName, Transport, u16, &'m Labels), SubsetId>,
+    externals: &'m BTreeMap<ServiceName, External>,
     snapshot: Snapshot,
 }
 
@@ -124,6 +132,11 @@ impl<'m> Builder<'m> {
         for frontend in &frontends {
             let key = (port.protocol.transport(), *frontend);
             self.snapshot.by_frontend.entry(key).or_insert(id);
+        }
+        let external = self.externals.get(&service.name).cloned();
+        for network in external.iter().flat_map(External::networks) {
+            let of_port = self.snapshot.by_network.entry(port.number).or_default();
+            of_port.push((network, id));
         }
         let key = (port.protocol.transport(), service.name.clone(), port.number);
         self.snapshot.by_name.entry(key).or_insert(id);
@@ -145,6 +158,7 @@ impl<'m> Builder<'m> {
             number: port.number,
             protocol: port.protocol,
             frontends,
+            external,
             rules: rules.iter().map(Rule::id).collect(),
             index: RuleIndex::new(rules),
             unrouted: (unrouted, EVERY_INSTANCE_WEIGHT),

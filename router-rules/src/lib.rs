@@ -21,6 +21,7 @@ pub mod connection;
 pub mod cors;
 pub mod duration;
 pub mod explain;
+pub mod external;
 pub mod id;
 pub mod labels;
 pub mod matcher;

@@ -2,6 +2,7 @@
 
 use std::{
     cmp::Reverse,
+    collections::BTreeMap,
     net::{IpAddr, SocketAddr},
     sync::Arc,
 };
@@ -12,6 +13,7 @@ use crate::{
     action::{Fault, Mirror, Retries, Target},
     connection::{Transport, TransportMatch},
     cors::Cors,
+    external::External,
     id::{Origin, ServiceName},
     labels::Labels,
     overrides::Overrides,
@@ -32,6 +34,10 @@ pub struct Model {
     pub rules: Vec<Rule>,
     /// Policies in any order.
     pub policies: Vec<Policy>,
+    /// Services that are outside the cluster.
+    pub externals: BTreeMap<ServiceName, External>,
+    /// Addresses that are known although they may be no service's: of workloads and of nodes.
+    pub addresses: Vec<IpAddr>,
 }
 
 /// A named destination.

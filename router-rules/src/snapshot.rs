@@ -10,12 +10,14 @@ use std::{
 };
 
 use http::{HeaderMap, HeaderName, HeaderValue};
+use ipnet::IpNet;
 
 use crate::{
     action::{DEFAULT_TIMEOUT, Fault, Fraction, Retries},
     builder,
     connection::{Connection, Transport},
     cors::Cors,
+    external::External,
     id::{Origin, ServiceName},
     index::{Entry, RuleIndex},
     labels::Labels,
@@ -28,6 +30,8 @@ use crate::{
     text::TextMatch,
     weight::SlotTable,
 };
+
+mod networks;
 
 /// Index of a service port in a snapshot.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -53,6 +57,9 @@ pub struct Snapshot {
     pub(crate) workload_by_name: HashMap<Arc<str>, WorkloadId>,
     pub(crate) by_frontend: HashMap<(Transport, SocketAddr), PortId>,
     pub(crate) by_name: HashMap<(Transport, ServiceName, u16), PortId>,
+    /// By port, the longest prefix first; of equal ones the first service's.
+    pub(crate) by_network: HashMap<u16, Vec<(IpNet, PortId)>>,
+    pub(crate) addresses: Vec<IpAddr>,
     pub(crate) sources: Sources,
 }
 
@@ -64,6 +71,7 @@ pub struct Port {
     pub(crate) number: u16,
     pub(crate) protocol: Protocol,
     pub(crate) frontends: Vec<SocketAddr>,
+    pub(crate) external: Option<External>,
     pub(crate) rules: Vec<RuleId>,
     pub(crate) index: RuleIndex,
     /// As a rule's only target would be.
@@ -93,6 +101,10 @@ impl Port {
     pub fn frontends(&self) -> &[SocketAddr] {
         &self.frontends
     }
+    /// How its hosts are known, when they are outside the cluster.
+    pub const fn external(&self) -> Option<&External> {
+        self.external.as_ref()
+    }
     /// Its rules in the order of evaluation.
     pub fn rules(&self) -> &[RuleId] {
         &self.rules
@@ -101,9 +113,11 @@ impl Port {
     pub const fn unrouted(&self) -> SubsetId {
         self.unrouted.0
     }
-    /// True when requests must pass the proxy: HTTP is spoken, and there is a rule or a policy that looks at requests.
+    /// True when connections must pass the proxy: HTTP is spoken, and there is a rule or a policy that looks at requests; or
+    /// only what clients send tells whether they mean this service.
     pub const fn needs_proxy(&self) -> bool {
-        self.protocol.is_http() && (!self.rules.is_empty() || self.policy_looks_at_requests)
+        (self.protocol.is_http() && (!self.rules.is_empty() || self.policy_looks_at_requests))
+            || matches!(self.external, Some(External::Below(_)))
     }
     /// True when [`Snapshot::route_connection`] may answer differently for different connections. False: it answers
     /// [`Snapshot::default_route`] for every one.
@@ -396,16 +410,6 @@ impl Snapshot {
     pub fn acts_on_connections(&self, subset: &Subset) -> bool {
         let mut policies = subset.policies().map(|id| self.policy(id));
         subset.counts_load() || policies.any(|policy| policy.max_connections.is_some())
-    }
-    /// The TCP port that is reached at a frontend.
-    pub fn port_at(&self, address: IpAddr, port: u16) -> Option<&Port> {
-        self.port_carried_at(Transport::Tcp, SocketAddr::new(address, port))
-    }
-    /// The port that is reached at a frontend over `transport`.
-    pub fn port_carried_at(&self, transport: Transport, frontend: SocketAddr) -> Option<&Port> {
-        self.by_frontend
-            .get(&(transport, frontend))
-            .map(|id| &self.ports[id.0 as usize])
     }
     /// The TCP port of a service.
     pub fn port_of(&self, service: &ServiceName, port: u16) -> Option<&Port> {

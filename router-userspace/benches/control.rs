@@ -16,6 +16,7 @@ use router_common::{
     endpoint::{Endpoint, EndpointState},
     limit::Limit,
     net::{Addr, Be16},
+    network::{NetworkEntry, NetworkKey},
     route::{RouteWord, Subset},
     service::{FrontendKey, Service},
 };
@@ -27,7 +28,7 @@ use router_userspace::{
         desired::{OnProxyDown, desired},
         reconcile::reconcile,
         state::State,
-        store::{Grace, MapStore, Result},
+        store::{EgressStore, Grace, MapStore, Result},
     },
 };
 
@@ -136,6 +137,36 @@ fn write(directory: &Path, services: u32, endpoints: u32) {
 
 /// Maps that remember nothing.
 struct Nowhere;
+
+impl EgressStore for Nowhere {
+    fn insert_network(&mut self, _: NetworkKey, _: NetworkEntry) -> Result<()> {
+        Ok(())
+    }
+    fn remove_network(&mut self, _: NetworkKey) -> Result<()> {
+        Ok(())
+    }
+    fn insert_address(&mut self, _: Addr) -> Result<()> {
+        Ok(())
+    }
+    fn remove_address(&mut self, _: Addr) -> Result<()> {
+        Ok(())
+    }
+    fn insert_confinement(&mut self, _: u64, _: u32) -> Result<()> {
+        Ok(())
+    }
+    fn remove_confinement(&mut self, _: u64) -> Result<()> {
+        Ok(())
+    }
+    fn networks(&self) -> Result<Vec<(NetworkKey, NetworkEntry)>> {
+        Ok(Vec::new())
+    }
+    fn addresses(&self) -> Result<Vec<Addr>> {
+        Ok(Vec::new())
+    }
+    fn confinement(&self) -> Result<Vec<(u64, u32)>> {
+        Ok(Vec::new())
+    }
+}
 
 impl MapStore for Nowhere {
     fn write_endpoints(&mut self, _: u32, _: &[Endpoint]) -> Result<()> {

@@ -36,6 +36,7 @@ use crate::{
     proxy::{self, Disclosure, Proxy, ProxyConfig},
     readiness::Readiness,
     registry::NodeCallers,
+    resolver,
     telemetry::{self, AccessLog, LogFormat, Logger},
 };
 
@@ -67,6 +68,16 @@ pub enum OnProxyDown {
     Reject,
 }
 
+/// What becomes of workloads' connections to unknown destinations.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, clap::ValueEnum)]
+pub enum Egress {
+    /// They are left as they are.
+    #[default]
+    Allow,
+    /// The kernel refuses them.
+    RegistryOnly,
+}
+
 /// What an agent is told at its start.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -90,6 +101,8 @@ pub struct Settings {
     pub proxy_threads: Option<NonZeroUsize>,
     /// What becomes of connections that need the proxy while it is down.
     pub on_proxy_down: OnProxyDown,
+    /// What becomes of workloads' connections to unknown destinations.
+    pub egress: Egress,
     /// How the log looks.
     pub log_format: LogFormat,
     /// Whether each request is logged.
@@ -188,6 +201,7 @@ impl Agent {
             callers: callers.clone(),
             kernel: Box::new(half),
             metrics: metrics.control.clone(),
+            names: resolver::start(events.clone())?,
             not_ready,
         });
         // Put in force by control's first turn, when the proxy listens.

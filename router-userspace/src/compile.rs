@@ -4,6 +4,7 @@
 //! nowhere else; what its text looks like is [`config`](crate::config)'s business.
 
 mod capacity;
+mod externals;
 mod names;
 mod policies;
 mod registry;
@@ -41,9 +42,11 @@ pub fn compile(documents: &Documents) -> Result<Compiled, Vec<Finding>> {
     let incomplete = findings.iter().any(Finding::is_error);
     duplicates(documents, &mut findings);
     unsupported(documents, &mut findings);
-    let registry = registry::compile(documents, &mut findings);
-    let rules = rules::compile(&documents.route_rules, &mut findings);
-    let policies = policies::compile(&documents.destination_policies, &mut findings);
+    let mut registry = registry::compile(documents, &mut findings);
+    externals::compile(&documents.egress_rules, &mut registry, &mut findings);
+    let mut rules = rules::compile(&documents.route_rules, &mut findings);
+    let mut policies = policies::compile(&documents.destination_policies, &mut findings);
+    externals::as_written(&registry, &mut rules, &mut policies);
     review::review(&registry, &rules, &policies, &mut findings);
     capacity::check(&registry, &rules, &policies, &mut findings);
     finding::sort(&mut findings);
@@ -60,6 +63,8 @@ pub fn compile(documents: &Documents) -> Result<Compiled, Vec<Finding>> {
             workloads: registry.workloads,
             rules: rules.into_iter().map(|placed| placed.item).collect(),
             policies: policies.into_iter().map(|placed| placed.item).collect(),
+            externals: registry.externals,
+            addresses: registry.addresses,
         },
         identities: registry.identities,
         findings,
@@ -83,15 +88,8 @@ fn origin(position: &Position) -> Origin {
 
 /// Kinds that are read but not acted on yet.
 fn unsupported(documents: &Documents, findings: &mut Vec<Finding>) {
-    let ingress = documents
-        .ingress_rules
-        .iter()
-        .map(|d| (&d.position, "ingress-rule"));
-    let egress = documents
-        .egress_rules
-        .iter()
-        .map(|d| (&d.position, "egress-rule"));
-    for (position, kind) in ingress.chain(egress) {
+    for document in &documents.ingress_rules {
+        let (position, kind) = (&document.position, "ingress-rule");
         let hint = "remove it, or keep it out of the configuration for now";
         let message = format!("{kind} is not supported yet");
         findings.push(position.finding(&codes::NOT_SUPPORTED_YET, "", message, hint));

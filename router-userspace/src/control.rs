@@ -15,7 +15,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use router_rules::{Snapshot, source::ClassId};
+use router_rules::{Snapshot, model::Model, source::ClassId};
 use tracing::{debug, error, info, warn};
 
 use crate::{
@@ -27,6 +27,7 @@ use crate::{
     metrics::{ControlMetrics, ReloadOutcome},
     readiness::BlockReady,
     registry::NodeCallers,
+    resolver::Names,
 };
 
 mod schedule;
@@ -51,6 +52,8 @@ pub enum Event {
     ConfigTouched,
     /// Endpoints were ejected, or came back.
     EjectionsChanged,
+    /// Names of external services have other addresses.
+    NamesResolved,
     /// The agent stops.
     Shutdown,
 }
@@ -131,6 +134,8 @@ pub struct Parts {
     pub kernel: Box<dyn Reconcile>,
     /// What is counted.
     pub metrics: ControlMetrics,
+    /// Addresses of external services that have names.
+    pub names: Arc<Names>,
     /// Dropped when the first configuration is in force in the proxy and in the kernel.
     pub not_ready: Vec<BlockReady>,
 }
@@ -149,6 +154,8 @@ pub struct Control {
 /// A configuration that is to be put in force.
 struct Next {
     snapshot: Arc<Snapshot>,
+    /// What it was built from, when some of its names are to be resolved again.
+    unresolved: Option<Arc<Model>>,
     fingerprint: Option<u64>,
     warnings: Vec<Finding>,
     /// How long reading and compiling took.
@@ -157,6 +164,7 @@ struct Next {
 
 /// What was published last: to come back to it, nothing has to be done.
 struct InForce {
+    unresolved: Option<Arc<Model>>,
     fingerprint: Option<u64>,
     warnings: Vec<Finding>,
 }
@@ -183,6 +191,7 @@ impl Control {
                 }
                 Ok(Event::ConfigTouched) => self.schedule.config_touched(clock::now()),
                 Ok(Event::EjectionsChanged) => self.schedule.ejections_changed(clock::now()),
+                Ok(Event::NamesResolved) => self.resolve_again(),
                 Ok(Event::Shutdown) | Err(RecvTimeoutError::Disconnected) => return,
                 Err(RecvTimeoutError::Timeout) => {}
             }
@@ -251,10 +260,12 @@ impl Control {
             return false;
         }
         match self.compile() {
-            Ok((snapshot, warnings)) => {
+            Ok((model, warnings)) => {
                 self.count_cgroups();
+                let (snapshot, unresolved) = self.build(model);
                 self.next = Some(Next {
-                    snapshot: Arc::new(snapshot),
+                    snapshot,
+                    unresolved,
                     fingerprint,
                     warnings,
                     took: clock::now().duration_since(started),
@@ -268,13 +279,47 @@ impl Control {
         }
     }
 
-    fn compile(&mut self) -> Result<(Snapshot, Vec<Finding>), Vec<Finding>> {
-        let compiled = self.parts.configuration.compile()?;
+    /// The snapshot of a model with the addresses that its names have now, and the model when it has names.
+    fn build(&self, mut model: Model) -> (Arc<Snapshot>, Option<Arc<Model>>) {
+        let names: Vec<_> = model.unresolved().cloned().collect();
+        let unresolved = (!names.is_empty()).then(|| Arc::new(model.clone()));
+        self.parts.names.follow(names);
+        model.resolve(&self.parts.names.addresses());
         let generation = self.parts.live.load().generation() + 1;
-        let snapshot = Snapshot::build(compiled.model, generation);
+        (Arc::new(Snapshot::build(model, generation)), unresolved)
+    }
+
+    /// Builds the snapshot anew, because names have other addresses, and puts it in force.
+    fn resolve_again(&mut self) {
+        let started = clock::now();
+        let model = match (&self.next, &self.in_force) {
+            (Some(next), _) => next.unresolved.clone(),
+            (None, Some(in_force)) => in_force.unresolved.clone(),
+            (None, None) => None,
+        };
+        // Without a model there is nothing to resolve any more.
+        let Some(model) = model else { return };
+        let (snapshot, unresolved) = self.build(Arc::unwrap_or_clone(model));
+        let (fingerprint, warnings) = match (&self.next, &self.in_force) {
+            (Some(next), _) => (next.fingerprint, next.warnings.clone()),
+            (None, Some(in_force)) => (in_force.fingerprint, in_force.warnings.clone()),
+            (None, None) => return,
+        };
+        self.next = Some(Next {
+            snapshot,
+            unresolved,
+            fingerprint,
+            warnings,
+            took: clock::now().duration_since(started),
+        });
+        self.reconcile();
+    }
+
+    fn compile(&mut self) -> Result<(Model, Vec<Finding>), Vec<Finding>> {
+        let compiled = self.parts.configuration.compile()?;
         // Recognising more or fewer workloads than the snapshot in force knows is harmless: the others are unknown.
         self.parts.callers.replace(&compiled.identities);
-        Ok((snapshot, compiled.findings))
+        Ok((compiled.model, compiled.findings))
     }
 
     fn scan(&mut self) {
@@ -324,6 +369,7 @@ impl Control {
             self.accepted(&next);
             self.report(next.warnings.clone(), ReloadOutcome::accepted);
             self.in_force = Some(InForce {
+                unresolved: next.unresolved,
                 fingerprint: next.fingerprint,
                 warnings: next.warnings,
             });

@@ -21,5 +21,6 @@ pub mod observe;
 pub mod proxy;
 pub mod readiness;
 pub mod registry;
+pub mod resolver;
 pub mod sys;
 pub mod telemetry;

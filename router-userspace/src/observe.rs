@@ -142,6 +142,11 @@ pub trait Observed: Send + Sync {
     /// The kernel refused to say.
     fn hooks(&self) -> io::Result<Vec<Hook>>;
 
+    /// True when workloads' connections to unknown destinations are refused.
+    fn refuses_unknown(&self) -> bool {
+        false
+    }
+
     /// Connections by verdict since the maps were made.
     fn verdicts(&self) -> Vec<(Reason, u64)>;
 

@@ -5,6 +5,7 @@
 use std::{net::IpAddr, sync::Arc};
 
 mod callers;
+mod confined;
 mod mount;
 mod tree;
 
@@ -23,6 +24,8 @@ pub struct Identity {
     pub cgroup: Option<Arc<str>>,
     /// The workload's addresses.
     pub addresses: Vec<IpAddr>,
+    /// True when it shares the node's network, and may reach what the node may.
+    pub host_network: bool,
 }
 
 /// From a cgroup id, as the kernel recorded it at `connect`, to the caller's workload.

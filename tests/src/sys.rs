@@ -1,6 +1,16 @@
 //! System calls that the test bed needs and no library wraps. The only `unsafe` of this crate.
 
-use std::{ffi::CStr, fs::File, io, os::fd::AsRawFd};
+use std::{
+    ffi::{CStr, CString},
+    fs::File,
+    io,
+    os::{
+        fd::AsRawFd,
+        unix::{ffi::OsStrExt as _, process::CommandExt as _},
+    },
+    path::Path,
+    process::Command,
+};
 
 fn check(result: i32) -> io::Result<()> {
     if result == -1 {
@@ -92,4 +102,31 @@ pub fn raise_open_files() {
             libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit);
         }
     }
+}
+
+/// Has a program see `hosts` as its `/etc/hosts`, in a mount namespace of its own.
+///
+/// # Errors
+///
+/// There is no `/etc/hosts`, and it cannot be made.
+pub fn with_hosts(command: &mut Command, hosts: &Path) -> io::Result<()> {
+    const HOSTS: &CStr = c"/etc/hosts";
+    // A guest has nothing in /etc.
+    std::fs::create_dir_all("/etc")?;
+    File::options().create(true).append(true).open("/etc/hosts")?;
+    let hosts = CString::new(hosts.as_os_str().as_bytes())?;
+    let mount = move |from: Option<&CStr>, to: &CStr, flags| {
+        let from = from.map_or(std::ptr::null(), CStr::as_ptr);
+        // SAFETY: every pointer is null or a C string that outlives the call; neither kind of mount takes data.
+        check(unsafe { libc::mount(from, to.as_ptr(), std::ptr::null(), flags, std::ptr::null()) })
+    };
+    let enter = move || {
+        // SAFETY: takes no pointers.
+        check(unsafe { libc::unshare(libc::CLONE_NEWNS) })?;
+        mount(None, c"/", libc::MS_REC | libc::MS_PRIVATE)?;
+        mount(Some(&hosts), HOSTS, libc::MS_BIND)
+    };
+    // SAFETY: it makes system calls only, and allocates nothing, between fork and exec.
+    unsafe { command.pre_exec(enter) };
+    Ok(())
 }

@@ -185,8 +185,15 @@ fn model(model: &Model, case: &Path) -> String {
     let is_registry = case
         .file_name()
         .is_some_and(|n| n.to_string_lossy().starts_with("registry"));
-    for service in model.services.iter().filter(|_| is_registry) {
+    for service in &model.services {
+        let external = model.externals.get(&service.name);
+        if external.is_none() && !is_registry {
+            continue;
+        }
         let _ = writeln!(text, "service {} at {:?}", service.name, service.addresses);
+        if let Some(external) = external {
+            let _ = writeln!(text, "  outside the cluster: {external:?}");
+        }
         for port in &service.ports {
             let _ = writeln!(
                 text,

@@ -18,6 +18,7 @@ use router_common::{
 };
 
 use crate::{
+    egress,
     hooks::release::give_back,
     limit,
     lookup::{self, Found},
@@ -32,7 +33,7 @@ use crate::{
 #[inline(always)]
 pub(crate) fn connect(destination: &impl Destination) -> Verdict {
     let Some(protocol) = destination.protocol() else {
-        return Ok(Reason::NotAService);
+        return egress::unknown(destination);
     };
     // SAFETY: the socket of the context, here and below.
     if let Some(connection) = unsafe { connection(destination.socket()) } {
@@ -43,7 +44,7 @@ pub(crate) fn connect(destination: &impl Destination) -> Verdict {
         give_back(connection);
     }
     let Some(found) = lookup::service(protocol, destination.addr(), destination.port()) else {
-        return Ok(Reason::NotAService);
+        return egress::unknown(destination);
     };
     let verdict = route(destination, found);
     count(found, verdict);
@@ -108,8 +109,10 @@ fn to_endpoint(destination: &impl Destination, table: RouteWord) -> Result<(), R
         hold(destination, &choice)?;
     }
     limit::count_connect(choice.endpoint.id);
-    destination.set_addr(&choice.endpoint.addr);
-    destination.set_port(choice.endpoint.port);
+    if !choice.endpoint.is_original() {
+        destination.set_addr(&choice.endpoint.addr);
+        destination.set_port(choice.endpoint.port);
+    }
     debug!(destination.context(), "routed to endpoint {}", choice.endpoint.id);
     Ok(())
 }

@@ -48,6 +48,7 @@ fn of_alternatives(rules: impl Iterator<Item = Vec<Match>>) -> Snapshot {
             addresses: Vec::new(),
         }],
         policies: Vec::new(),
+        ..Model::default()
     };
     Snapshot::build(model, 1)
 }

@@ -224,6 +224,7 @@ pub(crate) fn model() -> impl Strategy<Value = Model> {
         workloads,
         rules,
         policies: Vec::new(),
+        ..Model::default()
     })
 }
 

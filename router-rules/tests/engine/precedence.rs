@@ -19,6 +19,7 @@ fn snapshot(rules: Vec<Rule>) -> Snapshot {
         workloads: vec![workload("default/ratings", "version=v2", &["ratings.default"])],
         rules,
         policies: Vec::new(),
+        ..Model::default()
     };
     Snapshot::build(model, 1)
 }

@@ -28,6 +28,7 @@ fn snapshot(rules: Vec<Rule>) -> Snapshot {
         ],
         rules,
         policies: Vec::new(),
+        ..Model::default()
     };
     Snapshot::build(model, 1)
 }

@@ -99,7 +99,14 @@ pub fn explain(
         .as_deref()
         .and_then(|f| f.split_once('/'))
         .map_or(DEFAULT_NAMESPACE, |(ns, _)| ns);
-    let port = destination.find(snapshot, namespace)?;
+    let confined = seen.observed.is_some_and(Observed::refuses_unknown);
+    let port = destination.find(snapshot, namespace).map_err(|error| {
+        if confined {
+            Destination::judged(snapshot, error)
+        } else {
+            error
+        }
+    })?;
     let class = snapshot.class_of(caller);
     let parts = Parts::new(question, &destination, port)?;
     let request = parts.request();

@@ -13,7 +13,7 @@ use router_rules::{Snapshot, source::ClassId};
 use tokio::io::unix::AsyncFd;
 use tracing::{info, warn};
 
-use super::{OnProxyDown, Settings};
+use super::{Egress, OnProxyDown, Settings};
 use crate::{
     control::{NotReconciled, Reconcile, Reconciled},
     datapath::{
@@ -34,6 +34,8 @@ pub(super) struct KernelHalf {
     store: KernelMaps,
     on_proxy_down: desired::OnProxyDown,
     outliers: Arc<Outliers>,
+    /// Whose cgroups are confined; none: unknown destinations are left as they are.
+    confined: Option<Arc<NodeCallers>>,
     enforcement: Arc<KernelEnforcement>,
     observer: Arc<KernelObserver>,
 }
@@ -63,6 +65,7 @@ impl KernelHalf {
             info!(program, instructions, "attached");
         }
         let enforcement = Arc::new(KernelEnforcement::new(maps.clone()));
+        let confined = (settings.egress == Egress::RegistryOnly).then(|| callers.clone());
         let observer = Arc::new(KernelObserver::new(maps, settings.pin_dir.clone(), callers));
         let log = kernel.take_log().map(polled).transpose()?;
         let installed = Installed {
@@ -81,6 +84,7 @@ impl KernelHalf {
                 store,
                 on_proxy_down,
                 outliers,
+                confined,
                 enforcement,
                 observer,
             },
@@ -103,6 +107,7 @@ fn kernel_config(settings: &Settings, proxy: &[SocketAddr]) -> KernelConfig {
         proxy_v6: v6.then_some(settings.proxy_v6),
         proxy_port: settings.proxy_port,
         stale_after: std::time::Duration::from_nanos(HEARTBEAT_STALE_AFTER),
+        confine: settings.egress == Egress::RegistryOnly,
         debug_log: tracing::enabled!(target: "kernel", tracing::Level::DEBUG),
     }
 }
@@ -134,7 +139,10 @@ impl Reconcile for KernelHalf {
         sources: &BTreeMap<u64, ClassId>,
         counted: &mut dyn FnMut(),
     ) -> Result<Reconciled, NotReconciled> {
-        let desired = desired(snapshot, sources, self.on_proxy_down, &self.outliers.ejected());
+        let mut desired = desired(snapshot, sources, self.on_proxy_down, &self.outliers.ejected());
+        if let Some(callers) = &self.confined {
+            desired = desired.confining(snapshot, &callers.confinement());
+        }
         let report = reconcile_around(&mut self.state, &desired, &mut self.store, |ids| {
             self.enforcement.set_ids(ids);
             counted();

@@ -11,7 +11,7 @@ use http::HeaderName;
 
 use super::{client::DEFAULT_ADMIN, text::hinted};
 use crate::{
-    app::{self, OnProxyDown, Settings},
+    app::{self, Egress, OnProxyDown, Settings},
     proxy::Disclosure,
     registry, sys,
     telemetry::{AccessLog, LogFormat},
@@ -53,6 +53,9 @@ pub(super) struct Args {
     /// What becomes of connections that need the proxy while it is down.
     #[arg(long, env = "ROUTER_ON_PROXY_DOWN", value_enum, default_value_t)]
     on_proxy_down: OnProxyDown,
+    /// What becomes of workloads' connections to destinations that are neither the cluster's nor an egress rule's.
+    #[arg(long, env = "ROUTER_EGRESS", value_enum, default_value_t)]
+    egress: Egress,
     /// How the log looks.
     #[arg(long, env = "ROUTER_LOG_FORMAT", value_enum, default_value_t)]
     log_format: LogFormat,
@@ -159,6 +162,7 @@ fn settings(args: Args) -> anyhow::Result<Settings> {
         proxy_port: args.proxy_port.get(),
         proxy_threads: args.proxy_threads,
         on_proxy_down: args.on_proxy_down,
+        egress: args.egress,
         log_format: args.log_format,
         access_log: args.access_log,
         disclosure: args.disclosure.into(),

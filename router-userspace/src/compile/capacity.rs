@@ -147,6 +147,8 @@ mod tests {
             services: (0..services).map(|n| service(n, endpoints)).collect(),
             workloads: Vec::new(),
             identities: Vec::new(),
+            externals: Default::default(),
+            addresses: Vec::new(),
         };
         let mut findings = Vec::new();
         check(&registry, &[], &[], &mut findings);

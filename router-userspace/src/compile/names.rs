@@ -1,5 +1,8 @@
 //! Names of services as rules write them → fully qualified names.
 
+use std::net::IpAddr;
+
+use ipnet::IpNet;
 use router_rules::id::ServiceName;
 
 use crate::config::rules_v1alpha1::{IstioService, ServiceReference};
@@ -30,7 +33,35 @@ pub(super) fn resolve(reference: &ServiceReference, namespace: &str) -> Option<S
     }
 }
 
+/// The canonical name of what is no name of the domain system: an address, a network, or every name below a domain.
+pub(super) fn external(text: &str) -> Option<ServiceName> {
+    if let Ok(address) = text.parse::<IpAddr>() {
+        return Some(ServiceName::new(&address.to_canonical().to_string()));
+    }
+    if let Ok(network) = text.parse::<IpNet>() {
+        return Some(ServiceName::new(&network.to_string()));
+    }
+    let is_below = text.starts_with("*.") && !text.ends_with(DOMAIN);
+    is_below.then(|| ServiceName::new(text))
+}
+
+/// What [`resolve`] makes of an external host's name, when that is another.
+pub(super) fn completed(name: &ServiceName) -> Option<ServiceName> {
+    complete(name.as_str(), "").filter(|completed| completed != name)
+}
+
+/// True for a part of a name, between dots.
+pub(super) fn is_part(part: &str) -> bool {
+    (1..=63).contains(&part.len())
+        && part.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+        && !part.starts_with('-')
+        && !part.ends_with('-')
+}
+
 fn complete(name: &str, namespace: &str) -> Option<ServiceName> {
+    if let Some(external) = external(name) {
+        return Some(external);
+    }
     let name = name.trim_end_matches('.');
     let parts: Vec<_> = name.split('.').collect();
     match parts[..] {

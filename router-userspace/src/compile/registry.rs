@@ -5,13 +5,14 @@
 mod pods;
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     net::{IpAddr, SocketAddr},
     sync::Arc,
 };
 
 use router_rules::{
     connection::Transport,
+    external::External,
     id::ServiceName,
     labels::Labels,
     model::{Endpoint, Port, Protocol, Service},
@@ -41,6 +42,10 @@ pub(super) struct Registry {
     pub(super) workloads: Vec<Workload>,
     /// Of each workload, in the same order.
     pub(super) identities: Vec<Identity>,
+    /// Services outside the cluster, which are among the services.
+    pub(super) externals: BTreeMap<ServiceName, External>,
+    /// Addresses that belong to the cluster, ordered, each once.
+    pub(super) addresses: Vec<IpAddr>,
 }
 
 pub(super) fn compile(documents: &Documents, findings: &mut Vec<Finding>) -> Registry {
@@ -56,13 +61,31 @@ pub(super) fn compile(documents: &Documents, findings: &mut Vec<Finding>) -> Reg
         .collect();
     services.sort_by(|a, b| a.0.name.cmp(&b.0.name));
     let (services, positions): (Vec<_>, Vec<_>) = services.into_iter().unzip();
+    let addresses = addresses(documents, &compiler.pods);
     let (workloads, identities) = compiler.pods.into_workloads();
     frontend_conflicts(&services, &positions, findings);
     Registry {
         services,
         workloads,
         identities,
+        externals: BTreeMap::new(),
+        addresses,
     }
+}
+
+/// Every address that the registry knows: of services, also of those that are not routed, of pods, of the nodes they
+/// are on, and of slices. What is no address is reported elsewhere.
+fn addresses(documents: &Documents, pods: &Pods<'_>) -> Vec<IpAddr> {
+    let specs = documents.services.iter().map(|service| &service.body.spec);
+    let of_services = specs.flat_map(|spec| spec.cluster_ip.iter().chain(&spec.cluster_ips));
+    let slices = documents.endpoint_slices.iter();
+    let endpoints = slices.flat_map(|slice| &slice.body.endpoints);
+    let of_endpoints = endpoints.flat_map(|endpoint| &endpoint.addresses);
+    let parsed = of_services
+        .chain(of_endpoints)
+        .filter_map(|text| text.parse().ok());
+    let all: BTreeSet<IpAddr> = parsed.chain(pods.known_addresses()).collect();
+    all.into_iter().collect()
 }
 
 type Slices<'d> = HashMap<(&'d str, &'d str), Vec<&'d Document<EndpointSlice>>>;

@@ -5,10 +5,11 @@ mod order;
 mod outlier;
 mod transport;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use router_rules::{
     action::Fault,
+    external::External,
     id::ServiceName,
     labels::Labels,
     model::{Match, Rule, Service},
@@ -46,6 +47,7 @@ pub(super) fn review(
     }
     let mut review = Review {
         services: registry.services.iter().map(|s| (&s.name, s)).collect(),
+        externals: &registry.externals,
         callers: Callers::new(&registry.workloads),
         suggestions_left: MAX_SUGGESTIONS,
         findings,
@@ -86,6 +88,7 @@ fn has_only_tcp(service: &Service) -> bool {
 
 struct Review<'r> {
     services: HashMap<&'r ServiceName, &'r Service>,
+    externals: &'r BTreeMap<ServiceName, External>,
     callers: Callers<'r>,
     suggestions_left: usize,
     findings: &'r mut Vec<Finding>,
@@ -201,7 +204,10 @@ impl<'r> Review<'r> {
 
     fn has_endpoints(&mut self, rule: &Placed<'_, Rule>, field: &str, service: &Service, labels: &Labels) {
         let mut endpoints = service.ports.iter().flat_map(|port| &port.endpoints);
-        if endpoints.any(|endpoint| labels.select(&endpoint.labels)) {
+        let is_resolved_later = self.externals.get(&service.name) == Some(&External::Resolved);
+        if (is_resolved_later && labels.is_empty())
+            || endpoints.any(|endpoint| labels.select(&endpoint.labels))
+        {
             return;
         }
         let message = if labels.is_empty() {

@@ -158,13 +158,8 @@ impl<'c> Compiler<'c> {
             );
             return None;
         };
-        let is_part = |part: &str| {
-            (1..=63).contains(&part.len())
-                && part.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
-                && !part.starts_with('-')
-                && !part.ends_with('-')
-        };
-        if name.as_str().len() > 253 || !name.as_str().split('.').all(is_part) {
+        let is_name = name.as_str().len() <= 253 && name.as_str().split('.').all(names::is_part);
+        if !is_name && names::external(name.as_str()).is_none() {
             let hint = "name a service, such as reviews.default.svc.cluster.local";
             self.report(
                 &codes::INVALID_NAME,

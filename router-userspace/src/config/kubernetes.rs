@@ -209,6 +209,12 @@ pub struct PodStatus {
     /// All addresses.
     #[serde(rename = "podIPs", deserialize_with = "null_as_default")]
     pub pod_ips: Vec<PodIp>,
+    /// First address of its node.
+    #[serde(rename = "hostIP")]
+    pub host_ip: Option<String>,
+    /// All addresses of its node.
+    #[serde(rename = "hostIPs", deserialize_with = "null_as_default")]
+    pub host_ips: Vec<PodIp>,
     /// Conditions.
     #[serde(deserialize_with = "null_as_default")]
     pub conditions: Vec<PodCondition>,

@@ -135,6 +135,7 @@ fn bed(outcomes: impl IntoIterator<Item = Result<Compiled, Vec<Finding>>>, failu
             reconciled: sender,
             failures,
         }),
+        names: Arc::default(),
         metrics: Metrics::new(live.clone(), None).control,
         not_ready: vec![readiness.block("configuration")],
     });

@@ -26,7 +26,10 @@ use router_rules::{
     source::ClassId,
 };
 
+mod egress;
 mod routing;
+
+pub use egress::Network;
 
 const _: () = assert!(
     router_rules::weight::MAX_SLOTS <= MAX_TABLE_SLOTS,
@@ -80,6 +83,11 @@ pub struct Desired {
     pub endpoints: BTreeSet<EndpointKey>,
     /// Source class of every cgroup that belongs to a workload.
     pub sources: BTreeMap<u64, ClassId>,
+    /// Addresses that are known although they may be no frontend's; only those that make a difference.
+    pub addresses: BTreeSet<Addr>,
+    /// What is said of cgroups' reach: [`CONFINED`](router_common::network::CONFINED) or
+    /// [`EXEMPT`](router_common::network::EXEMPT).
+    pub confinement: BTreeMap<u64, u32>,
 }
 
 /// A connection limit.
@@ -104,6 +112,8 @@ pub struct Service {
     pub frontends: Vec<FrontendKey>,
     /// The first of its frontends' addresses, when rules tell them from others of the port.
     pub apart: Option<IpAddr>,
+    /// Networks in which it is reached at every address that is no frontend.
+    pub networks: Vec<Network>,
     /// Subsets that its tables name, without the ones of weight zero. Subsets that hold the same are one.
     pub subsets: Vec<Subset>,
     /// Slot tables that its routes name.
@@ -251,8 +261,13 @@ pub fn desired(
         }
         let compiler = routing::Compiler { inputs, port };
         for group in groups(snapshot, port) {
+            let networks = match group.apart {
+                None => egress::networks(snapshot, port),
+                Some(_) => Vec::new(),
+            };
             let service = Service {
                 frontends: frontends(snapshot, port, &group),
+                networks,
                 apart: group.apart,
                 ..compiler.service(group.dialled)
             };
@@ -267,6 +282,8 @@ pub fn desired(
         limits,
         endpoints: endpoints.map(|e| e.address.into()).collect(),
         sources: sources.map(|(&cgroup, &class)| (cgroup, class)).collect(),
+        addresses: egress::addresses(snapshot),
+        confinement: BTreeMap::new(),
     }
 }
 

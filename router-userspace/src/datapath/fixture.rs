@@ -26,6 +26,10 @@ use super::{
 
 /// Room for what [`World`]s need, three times over.
 pub(crate) const CAPACITY: Capacity = Capacity {
+    networks: 16,
+    addresses: 16,
+    confinement: 16,
+
     frontends: 16,
     services: 12,
     slots: 8192,
@@ -130,6 +134,7 @@ impl World {
                 rules,
                 policies,
                 workloads,
+                ..Model::default()
             },
             1,
         )

@@ -24,7 +24,7 @@ use aya::{Ebpf, EbpfLoader, programs::Program};
 use router_common::{
     ABI_VERSION, abi,
     net::{Addr, Be16},
-    settings::Settings,
+    settings::{EGRESS_ALLOW, EGRESS_REGISTRY_ONLY, Settings},
 };
 use thiserror::Error;
 
@@ -56,6 +56,8 @@ pub struct KernelConfig {
     pub proxy_port: u16,
     /// Age of the heartbeat beyond which the proxy counts as down.
     pub stale_after: Duration,
+    /// Refuse unknown destinations to confined cgroups.
+    pub confine: bool,
     /// Have the programs log each verdict; every connection then pays for it.
     pub debug_log: bool,
 }
@@ -248,6 +250,11 @@ fn configure(maps: &Maps, config: &KernelConfig) -> io::Result<()> {
                 .map_or(Addr::default(), |ip| Addr::from_ip(ip.into())),
             heartbeat: before.heartbeat,
             stale_after: u64::try_from(config.stale_after.as_nanos()).unwrap_or(u64::MAX),
+            egress: if config.confine {
+                EGRESS_REGISTRY_ONLY
+            } else {
+                EGRESS_ALLOW
+            },
             reserved: 0,
         },
     )

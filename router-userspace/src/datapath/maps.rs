@@ -26,6 +26,8 @@ use super::{
     store::{Grace, MapStore, Result, StoreError},
 };
 
+mod egress;
+
 /// Word of [`Settings`] that holds the heartbeat.
 const HEARTBEAT_WORD: usize = std::mem::offset_of!(Settings, heartbeat) / 8;
 
@@ -35,6 +37,9 @@ pub struct Maps {
     pub(super) frontends: OwnedFd,
     pub(super) sources: OwnedFd,
     pub(super) connections: OwnedFd,
+    pub(super) networks: OwnedFd,
+    pub(super) addresses: OwnedFd,
+    pub(super) confinement: OwnedFd,
     pub(super) services: Mapped<Service>,
     pub(super) slots: Mapped<u64>,
     pub(super) subsets: Mapped<Subset>,
@@ -60,6 +65,9 @@ impl Maps {
             frontends: open(abi::FRONTENDS)?,
             sources: open(abi::SOURCES)?,
             connections: open(abi::CONNECTIONS)?,
+            networks: open(abi::NETWORKS)?,
+            addresses: open(abi::ADDRESSES)?,
+            confinement: open(abi::CONFINEMENT)?,
             services: map(dir, abi::SERVICES, abi::MAX_SERVICES)?,
             slots: map(dir, abi::SLOTS, abi::MAX_SLOT_CELLS)?,
             subsets: map(dir, abi::SUBSETS, abi::MAX_SUBSETS)?,

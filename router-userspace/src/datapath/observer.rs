@@ -15,9 +15,11 @@ use std::{
 use arc_swap::ArcSwap;
 use router_common::{
     abi,
+    network::{BITS_BEFORE_ADDR, NetworkAddr, NetworkEntry, NetworkKey},
     reason::Reason,
     route::{Balance, RouteKind, RouteWord, TABLE_HEADER},
     service::Service,
+    settings::EGRESS_REGISTRY_ONLY,
     source::SourceEntry,
 };
 use router_rules::{connection::Transport, id::ServiceName, snapshot::Port};
@@ -254,6 +256,10 @@ impl Observed for KernelObserver {
         observed_hooks(&self.pin_dir)
     }
 
+    fn refuses_unknown(&self) -> bool {
+        self.maps.settings.get(0).egress == EGRESS_REGISTRY_ONLY
+    }
+
     fn verdicts(&self) -> Vec<(Reason, u64)> {
         self.maps.verdicts().collect()
     }
@@ -283,7 +289,18 @@ impl Observed for KernelObserver {
 
     fn held(&self, transport: Transport, frontend: SocketAddr, caller: Option<&str>) -> Option<Held> {
         let key = frontend_key(transport, frontend);
-        let index: u32 = bpf::lookup(self.maps.frontends.as_fd(), &key).ok()??;
+        let exact = bpf::lookup(self.maps.frontends.as_fd(), &key).ok()?;
+        let index = match exact {
+            Some(index) => index,
+            None => {
+                let bits = BITS_BEFORE_ADDR + 128;
+                let of = NetworkAddr::of(&key);
+                // The trie answers with the longest prefix.
+                bpf::lookup::<_, NetworkEntry>(self.maps.networks.as_fd(), &NetworkKey { bits, of })
+                    .ok()??
+                    .service
+            }
+        };
         let word = self.service_at(index)?.word();
         Some(self.held_by(self.word_for(word, self.class_of(caller))))
     }

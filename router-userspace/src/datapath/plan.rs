@@ -10,9 +10,10 @@
 //! 2. callers that are gone become unknown, and if a class table changes, callers whose class changes as well: for
 //!    the moment the proxy decides for them, which knows both their identity and the rules;
 //! 3. service by service: endpoints, subsets, slot tables, class table, then the one word that switches it;
-//! 4. frontends get their services, or are removed;
+//! 4. frontends and networks get their services, or are removed;
 //! 5. callers get their classes: every class table that a frontend leads to knows them by now;
-//! 6. services are forgotten, then ids released.
+//! 6. what is known beside frontends grows before step 3 and shrinks now, and cgroups are confined now;
+//! 7. services are forgotten, then ids released.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -24,9 +25,11 @@ use super::{
 };
 
 mod classes;
+mod egress;
 mod placing;
 
 use classes::Classes;
+pub use egress::EgressOp;
 
 /// The desired state does not fit in the maps. Nothing was changed.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -118,6 +121,8 @@ pub enum MapOp {
         /// The frontend.
         key: FrontendKey,
     },
+    /// Changes what is known beside frontends, or to whom the rest is refused.
+    Egress(EgressOp),
     /// Forgets a service that no frontend names any more.
     ForgetService {
         /// Hash of its name.
@@ -175,9 +180,12 @@ pub fn plan(state: &State, desired: &Desired) -> Result<Plan, CapacityError> {
     planner.ids()?;
     let switched = planner.services()?;
     planner.sources_before(&switched);
+    planner.loosen();
     planner.plan.ops.extend(switched);
     planner.frontends();
+    planner.networks();
     planner.sources_after();
+    planner.tighten();
     planner.removals();
     Ok(planner.plan)
 }
@@ -215,7 +223,7 @@ fn check_capacity(state: &State, desired: &Desired) -> Result<(), CapacityError>
             });
         }
     }
-    Ok(())
+    egress::check_capacity(state, desired)
 }
 
 /// A plan in the making: what it takes is taken here first, so that nothing is given twice.

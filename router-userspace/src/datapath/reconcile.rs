@@ -9,7 +9,7 @@ use router_common::route::{RouteWord, TABLE_HEADER};
 use super::{
     UpstreamIds,
     desired::Desired,
-    plan::{CapacityError, MapOp, Plan, Switch, plan},
+    plan::{CapacityError, EgressOp, MapOp, Plan, Switch, plan},
     state::{Area, Counted, Departed, PlacedSubset, PlacedTable, State},
     store::{MapStore, StoreError},
 };
@@ -143,7 +143,12 @@ fn apply(
 /// A map could not be walked; the mirror is as it was.
 pub fn refresh(state: &mut State, store: &impl MapStore) -> Result<usize, StoreError> {
     let (frontends, sources) = (store.frontends()?, store.sources()?);
+    let (networks, confinement) = (store.networks()?, store.confinement()?);
+    let addresses = std::collections::BTreeSet::from_iter(store.addresses()?);
     let mut differing = replace(&mut state.frontends, frontends);
+    differing += replace(&mut state.networks, networks) + replace(&mut state.confinement, confinement);
+    differing += state.addresses.symmetric_difference(&addresses).count();
+    state.addresses = addresses;
     differing += replace(&mut state.sources, sources);
     for installed in state.services.values_mut() {
         let word = store.service(installed.index).word();
@@ -214,6 +219,7 @@ pub(super) fn apply_one(state: &mut State, op: &MapOp, store: &mut impl MapStore
             store.remove_frontend(*key)?;
             state.frontends.remove(key);
         }
+        MapOp::Egress(op) => apply_egress(state, *op, store)?,
         MapOp::ForgetService { name, index } => {
             store.forget_service(*index)?;
             state.forgot(*name);
@@ -227,6 +233,36 @@ pub(super) fn apply_one(state: &mut State, op: &MapOp, store: &mut impl MapStore
             let leaving = state.endpoint_ids.leave(key);
             let counted = leaving.map(|leaving| Counted::Endpoint(*key, leaving));
             state.departed.counted.extend(counted);
+        }
+    }
+    Ok(())
+}
+
+fn apply_egress(state: &mut State, op: EgressOp, store: &mut impl MapStore) -> Result<(), StoreError> {
+    match op {
+        EgressOp::InsertNetwork(key, entry) => {
+            store.insert_network(key, entry)?;
+            state.networks.insert(key, entry);
+        }
+        EgressOp::RemoveNetwork(key) => {
+            store.remove_network(key)?;
+            state.networks.remove(&key);
+        }
+        EgressOp::InsertAddress(address) => {
+            store.insert_address(address)?;
+            state.addresses.insert(address);
+        }
+        EgressOp::RemoveAddress(address) => {
+            store.remove_address(address)?;
+            state.addresses.remove(&address);
+        }
+        EgressOp::Confine(cgroup, value) => {
+            store.insert_confinement(cgroup, value)?;
+            state.confinement.insert(cgroup, value);
+        }
+        EgressOp::Unconfine(cgroup) => {
+            store.remove_confinement(cgroup)?;
+            state.confinement.remove(&cgroup);
         }
     }
     Ok(())

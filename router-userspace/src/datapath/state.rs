@@ -9,7 +9,13 @@ use std::{
     sync::Arc,
 };
 
-use router_common::{abi, route::TABLE_HEADER, service::FrontendKey};
+use router_common::{
+    abi,
+    net::Addr,
+    network::{NetworkEntry, NetworkKey},
+    route::TABLE_HEADER,
+    service::FrontendKey,
+};
 
 use super::{
     UpstreamIds,
@@ -44,6 +50,12 @@ pub struct Capacity {
     pub limits: u32,
     /// Cgroups.
     pub sources: u32,
+    /// Networks.
+    pub networks: u32,
+    /// Known addresses.
+    pub addresses: u32,
+    /// Confined and exempt cgroups.
+    pub confinement: u32,
 }
 
 impl Default for Capacity {
@@ -57,6 +69,9 @@ impl Default for Capacity {
             endpoint_states: abi::MAX_ENDPOINT_STATES,
             limits: abi::MAX_LIMITS,
             sources: abi::MAX_SOURCES,
+            networks: abi::MAX_NETWORKS,
+            addresses: abi::MAX_ADDRESSES,
+            confinement: abi::MAX_CONFINEMENT,
         }
     }
 }
@@ -154,6 +169,11 @@ pub struct State {
     pub(super) frontends: BTreeMap<FrontendKey, u32>,
     /// Class of each cgroup. The numbers are the kernel's and outlive snapshots, whose classes are renumbered.
     pub(super) sources: BTreeMap<u64, u32>,
+    pub(super) networks: BTreeMap<NetworkKey, NetworkEntry>,
+    /// Addresses that are known beside frontends.
+    pub(super) addresses: BTreeSet<Addr>,
+    /// What is said of cgroups' reach.
+    pub(super) confinement: BTreeMap<u64, u32>,
     pub(super) service_ids: Ids<u64>,
     pub(super) limit_ids: Ids<u64>,
     pub(super) endpoint_ids: Ids<EndpointKey>,
@@ -186,6 +206,9 @@ impl State {
             services: BTreeMap::new(),
             frontends: BTreeMap::new(),
             sources: BTreeMap::new(),
+            networks: BTreeMap::new(),
+            addresses: BTreeSet::new(),
+            confinement: BTreeMap::new(),
             service_ids: Ids::new(0, capacity.services),
             limit_ids: Ids::new(1, capacity.limits),
             endpoint_ids: Ids::new(1, capacity.endpoint_states),

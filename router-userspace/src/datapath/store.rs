@@ -14,11 +14,13 @@ use router_common::{
     service::{FrontendKey, Service},
 };
 
+mod egress;
 #[cfg(test)]
 mod fake;
 #[cfg(test)]
 mod faulty;
 
+pub use egress::EgressStore;
 #[cfg(test)]
 pub(crate) use fake::{FakeMaps, Meaning, Verdict};
 #[cfg(test)]
@@ -57,7 +59,7 @@ pub struct Grace(pub u64);
 /// An operation that returns an error has done nothing that a reader could see: single elements are replaced
 /// atomically, and blocks of more than one element are written only while nothing names them.
 /// Reads of arrays cannot fail; beyond the map they yield zeros.
-pub trait MapStore {
+pub trait MapStore: EgressStore {
     /// Writes endpoint entries that nothing names yet.
     fn write_endpoints(&mut self, base: u32, endpoints: &[Endpoint]) -> Result<()>;
 

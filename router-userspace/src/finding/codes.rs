@@ -60,6 +60,9 @@ codes! {
     INVALID_VALUE = Error "invalid-value": "The value is not one that the field takes.";
     LIMIT_OF_ZERO = Error "limit-of-zero": "A limit of 0 could mean none or no limit, so it is not taken.";
     INVALID_SUBNET = Error "invalid-subnet": "A condition names a subnet that is neither an address nor an address and a prefix length.";
+    INVALID_EGRESS_DESTINATION = Error "invalid-egress-destination": "An egress rule's destination is neither a domain, `*.domain`, an address nor a network.";
+    DUPLICATE_PORT = Error "duplicate-port": "Egress rules open one port of a destination twice.";
+    EGRESS_TO_SERVICE = Error "egress-to-service": "An egress rule's destination is a service of the registry.";
     INVALID_ADDRESS = Error "invalid-address": "A registry object has an address that is no IP address.";
     REGEX_DIFFERS = Warning "regex-differs": "A part of the regular expression means something else, or nothing, in ECMAScript.";
     IMPOSSIBLE_MATCH = Warning "impossible-match": "No request has what the rule asks for, so it can never match.";

@@ -10,7 +10,7 @@ use std::{
     },
 };
 
-use router_rules::{policy::LoadBalancing, snapshot::Subset};
+use router_rules::{external::ORIGINAL_DESTINATION, policy::LoadBalancing, snapshot::Subset};
 
 use super::view::SubsetState;
 use crate::enforce::outlier::Watch;
@@ -39,6 +39,17 @@ pub(crate) struct Choice {
     /// Its place in the subset.
     pub(crate) index: usize,
     pub(crate) in_flight: Option<InFlight>,
+}
+
+impl Choice {
+    /// Where to connect to: the endpoint, or what the client chose when that is what the endpoint stands for.
+    pub(crate) fn address(&self, chosen_by_client: SocketAddr) -> SocketAddr {
+        if self.endpoint == ORIGINAL_DESTINATION {
+            chosen_by_client
+        } else {
+            self.endpoint
+        }
+    }
 }
 
 /// Chooses an endpoint of `subset`, none that `watch` knows to be ejected, and if possible none of those `tried` before.

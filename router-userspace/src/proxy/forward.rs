@@ -161,9 +161,10 @@ async fn attempts(
         let how = (destination.load_balancing, destination.watch);
         let choice = balance::choose(destination.subset, destination.state, how, &tried)
             .ok_or_else(|| ProxyError::new(Kind::NoEndpoints, "no healthy upstream"))?;
-        exchange.attempt(choice.endpoint);
+        let endpoint = choice.address(exchange.session().destination);
+        exchange.attempt(endpoint);
         let target = Target {
-            endpoint: choice.endpoint,
+            endpoint,
             http2: destination.subset.protocol().is_http2(),
             policy: destination.policy.clone(),
         };

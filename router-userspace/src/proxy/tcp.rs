@@ -95,18 +95,12 @@ impl<'s> Passage<'s> {
         let state = worker.views().subset(&view, subset);
         let choice = balance::choose(subset, state, (route.load_balancing(subset), None), &[])
             .ok_or_else(|| ProxyError::new(Kind::NoEndpoints, "no healthy upstream"))?;
-        self.endpoint = Some(choice.endpoint);
+        let endpoint = choice.address(session.destination);
+        self.endpoint = Some(endpoint);
         let policy = limited_policy(&view.snapshot, &route, subset);
         drop(view);
         let policy = policy.as_deref();
-        let stream = connect(
-            worker.enforcement(),
-            choice.endpoint,
-            policy,
-            worker.limits(),
-            || (),
-        )
-        .await?;
+        let stream = connect(worker.enforcement(), endpoint, policy, worker.limits(), || ()).await?;
         Ok((stream, choice.in_flight))
     }
 }

@@ -13,7 +13,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 
-use super::{Callers, Identity, Index, scan};
+use super::{Callers, Identity, Index, confined, scan};
 use crate::{clock, sys};
 
 /// Cgroups that the scan did not see and that were asked for, remembered at most.
@@ -31,6 +31,9 @@ pub struct NodeCallers {
     opened: File,
     index: ArcSwap<Index>,
     scanned: ArcSwap<BTreeMap<u64, Arc<str>>>,
+    /// This process's cgroup.
+    own: Option<u64>,
+    confinement: ArcSwap<BTreeMap<u64, bool>>,
     resolved: ArcSwap<HashMap<u64, Resolved>>,
 }
 
@@ -52,6 +55,8 @@ impl NodeCallers {
         let root = root.canonicalize()?;
         let prefix = root.strip_prefix(mount.canonicalize()?).map(Path::to_owned);
         Ok(Self {
+            own: confined::own(mount),
+            confinement: ArcSwap::default(),
             opened: File::open(&root)?,
             prefix: prefix.unwrap_or_default(),
             root,
@@ -69,10 +74,16 @@ impl NodeCallers {
 
     /// Scans again; true when the cgroups of workloads have changed. Reads directories: not for the data path.
     pub fn rescan(&self) -> bool {
-        let found = scan(&self.root, &self.index.load());
-        let changed = found != **self.scanned.load();
+        let index = self.index.load();
+        let found = scan(&self.root, &index);
+        let workloads = found
+            .iter()
+            .map(|(&cgroup, workload)| (cgroup, !index.is_on_host_network(workload)));
+        let confinement = confined::confinement(&confined::pods_roots(&self.root), workloads, self.own);
+        let changed = found != **self.scanned.load() || confinement != **self.confinement.load();
         if changed {
             self.scanned.store(Arc::new(found));
+            self.confinement.store(Arc::new(confinement));
         }
         // Also when nothing changed: identities may have.
         self.resolved.store(Arc::default());
@@ -82,6 +93,12 @@ impl NodeCallers {
     /// Cgroups and their workloads, as of the last scan.
     pub fn scanned(&self) -> Arc<BTreeMap<u64, Arc<str>>> {
         self.scanned.load_full()
+    }
+
+    /// Cgroups that may reach only what is known (`true`), and those below them that may reach everything (`false`), as
+    /// of the last scan.
+    pub fn confinement(&self) -> Arc<BTreeMap<u64, bool>> {
+        self.confinement.load_full()
     }
 
     fn resolve(&self, cgroup: u64) -> Option<Arc<str>> {
@@ -140,6 +157,7 @@ mod tests {
             uid: Some(uid.into()),
             cgroup: None,
             addresses: Vec::new(),
+            host_network: false,
         }
     }
 

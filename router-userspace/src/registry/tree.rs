@@ -3,7 +3,7 @@
 //! It knows the two ways in which a workload is recognised ([`Identity`]) and nothing of who asks.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     fs,
     os::unix::fs::MetadataExt as _,
     path::{Component, Path},
@@ -22,6 +22,7 @@ pub const MAX_CGROUPS: usize = MAX_SOURCES as usize;
 pub struct Index {
     by_uid: HashMap<String, Arc<str>>,
     by_path: HashMap<String, Arc<str>>,
+    on_host_network: HashSet<Arc<str>>,
 }
 
 impl Index {
@@ -31,6 +32,9 @@ impl Index {
         let mut index = Self::default();
         for identity in identities {
             let workload = identity.workload.clone();
+            if identity.host_network {
+                index.on_host_network.insert(workload.clone());
+            }
             if let Some(path) = &identity.cgroup {
                 let path = Path::new(path.trim_matches('/'));
                 let path = path.strip_prefix(prefix).unwrap_or(path);
@@ -47,6 +51,11 @@ impl Index {
     /// True when no workload can be recognised.
     pub fn is_empty(&self) -> bool {
         self.by_uid.is_empty() && self.by_path.is_empty()
+    }
+
+    /// True for a workload that shares the node's network.
+    pub fn is_on_host_network(&self, workload: &str) -> bool {
+        self.on_host_network.contains(workload)
     }
 
     /// The workload that a path below the root belongs to: the nearest ancestor's.
@@ -156,6 +165,7 @@ mod tests {
             uid: uid.map(Into::into),
             cgroup: cgroup.map(Into::into),
             addresses: Vec::new(),
+            host_network: false,
         }
     }
 

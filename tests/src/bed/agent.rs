@@ -37,6 +37,8 @@ pub struct AgentOptions {
     pub arguments: Vec<String>,
     /// The `router` program; none: this binary's own.
     pub router: Option<PathBuf>,
+    /// What it sees as `/etc/hosts`; none: this machine's.
+    pub hosts: Option<PathBuf>,
 }
 
 impl AgentOptions {
@@ -194,6 +196,9 @@ impl<'a> Agent<'a> {
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log);
+        if let Some(hosts) = &self.options.hosts {
+            sys::with_hosts(&mut command, hosts)?;
+        }
         self.child = Some(command.spawn().context("starting the agent")?);
         Ok(())
     }
@@ -335,12 +340,20 @@ impl<'a> Agent<'a> {
     ///
     /// The kernel does not know it.
     pub fn service(&self, name: &str, port: u16) -> Result<ServiceUse> {
+        self.service_called(&format!("{name}.default.svc.cluster.local"), port)
+    }
+
+    /// [`Agent::service`] by its whole name.
+    ///
+    /// # Errors
+    ///
+    /// The kernel does not know it.
+    pub fn service_called(&self, name: &str, port: u16) -> Result<ServiceUse> {
         let status = self.status()?;
         let services = status["services"].as_array().context("no services")?;
-        let full = format!("{name}.default.svc.cluster.local");
         let service = services
             .iter()
-            .find(|s| s["service"] == full.as_str() && s["port"] == port);
+            .find(|s| s["service"] == name && s["port"] == port);
         let field = |name: &str| service?[name].as_u64();
         match (field("routed"), field("proxied"), field("refused")) {
             (Some(routed), Some(proxied), Some(refused)) => Ok(ServiceUse {

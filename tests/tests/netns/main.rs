@@ -7,6 +7,7 @@ mod addresses;
 mod balancing;
 mod bed;
 mod changes;
+mod egress;
 mod explain;
 mod filters;
 mod http;
@@ -36,6 +37,7 @@ fn main() -> ExitCode {
         ("outlier", outlier::TESTS),
         ("explain", explain::TESTS),
         ("filters", filters::TESTS),
+        ("egress", egress::TESTS),
     ];
     harness::main(&themes, "root", require::missing_privileges)
 }

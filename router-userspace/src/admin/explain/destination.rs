@@ -57,6 +57,12 @@ pub enum DestinationError {
     /// The address is no frontend: connections to it are left as they are.
     #[error("{0} is no service's address: the kernel leaves connections to it as they are (not-a-service)")]
     NotAService(SocketAddr),
+    /// The address is unknown, and the caller may reach only what is known.
+    #[error(
+        "{0} is unknown: neither a service's, a workload's or a node's address nor an egress rule's, so the kernel refuses \
+         workloads' connections to it (unknown-destination)"
+    )]
+    Refused(SocketAddr),
 }
 
 impl FromStr for Destination {
@@ -120,6 +126,11 @@ impl Destination {
                 .collect::<Vec<_>>()
         };
         let carried = |p: &&&Port| p.protocol().transport() == self.transport();
+        if let Some(port) = snapshot.port_below(&self.host, self.port_or_default())
+            && names.iter().all(|name| of(name).is_empty())
+        {
+            return Ok(port);
+        }
         let Some(ports) = names.iter().map(of).find(|ports| !ports.is_empty()) else {
             let known: BTreeSet<&str> = snapshot.ports().iter().map(|p| p.service().as_str()).collect();
             return Err(DestinationError::UnknownService {
@@ -178,11 +189,24 @@ impl Destination {
         self.port.unwrap_or(default)
     }
 
+    /// The same error, or the one that says what the kernel does while it refuses what is unknown.
+    pub(super) fn judged(snapshot: &Snapshot, error: DestinationError) -> DestinationError {
+        match error {
+            DestinationError::NotAService(at) if !snapshot.knows(at.ip()) && !at.ip().is_loopback() => {
+                DestinationError::Refused(at)
+            }
+            other => other,
+        }
+    }
+
     /// The frontend that is connected to: the address asked for, else the service's first.
     pub(super) fn frontend(&self, port: &Port) -> Option<SocketAddr> {
         let asked = self.host.parse().ok().map(canonical);
         let of = |ip: IpAddr| port.frontends().iter().find(|f| f.ip() == ip);
-        asked.map_or_else(|| port.frontends().first(), of).copied()
+        let asked_in_network = || asked.filter(|_| port.external().is_some());
+        let in_network = || Some(SocketAddr::new(asked_in_network()?, port.number()));
+        let found = asked.map_or_else(|| port.frontends().first(), of).copied();
+        found.or_else(in_network)
     }
 
     /// The scheme that rules see: the proxy is reached in plain text unless TLS is named.

@@ -109,6 +109,7 @@ fn snapshot() -> Snapshot {
                 max_connections: Some(100),
                 ..Policy::new(origin("destination-policy mongodb-limit", 9), mongodb_name)
             }],
+            ..Model::default()
         },
         7,
     )

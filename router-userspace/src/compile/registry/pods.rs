@@ -113,6 +113,17 @@ impl<'d> Pods<'d> {
         self.by_address.get(&address).copied()
     }
 
+    /// Addresses of the pods and of the nodes that they are on.
+    pub(super) fn known_addresses(&self) -> impl Iterator<Item = IpAddr> {
+        let own = self.entries.iter().flat_map(|entry| &entry.addresses).copied();
+        let statuses = self.entries.iter().map(|entry| &entry.document.body.status);
+        let nodes = statuses.flat_map(|status| {
+            let all = status.host_ips.iter().filter_map(|ip| ip.ip.as_ref());
+            status.host_ip.iter().chain(all)
+        });
+        own.chain(nodes.filter_map(|text| text.parse().ok()))
+    }
+
     /// Makes a pod an instance of `service`.
     pub(super) fn join(&mut self, pod: usize, service: &ServiceName) {
         self.entries[pod].services.insert(service.clone());
@@ -172,6 +183,7 @@ impl<'d> Pods<'d> {
                 uid: body.metadata.uid.as_deref().map(Arc::from),
                 cgroup: body.metadata.annotations.cgroup.as_deref().map(Arc::from),
                 addresses: own,
+                host_network: body.spec.host_network,
             };
             let workload = Workload {
                 name: entry.name,

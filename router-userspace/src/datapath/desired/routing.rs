@@ -55,6 +55,7 @@ impl Compiler<'_> {
             transport: self.port.protocol().transport(),
             port: self.port.number(),
             frontends: Vec::new(),
+            networks: Vec::new(),
             apart: None,
             subsets: tables.subsets,
             tables: tables.tables,

@@ -5,6 +5,7 @@ use std::{collections::BTreeSet, io, net::SocketAddr, os::fd::AsFd as _};
 use router_common::{
     abi,
     net::{Addr, Be16},
+    network::{BITS_BEFORE_ADDR, CONFINED, NetworkEntry, NetworkKey, UNKNOWN_ONLY},
     reason::Reason,
     route::{RouteKind, RouteWord, Subset, TABLE_HEADER},
     service::{FrontendKey, PROTOCOL_TCP, PROTOCOL_UDP},
@@ -95,8 +96,52 @@ pub(super) fn contents(observer: &KernelObserver) -> io::Result<Vec<MapContents>
             abi::MAX_SOURCES,
             sources.iter().map(source).collect(),
         ),
+        map(abi::NETWORKS, abi::MAX_NETWORKS, networks(observer)?),
+        map(abi::ADDRESSES, abi::MAX_ADDRESSES, addresses(observer)?),
+        map(abi::CONFINEMENT, abi::MAX_CONFINEMENT, confinement(observer)?),
         map(abi::COUNTERS, abi::COUNTER_SHARDS, vec![counters(observer)]),
     ])
+}
+
+fn networks(observer: &KernelObserver) -> io::Result<Vec<MapEntry>> {
+    let mut networks: Vec<(NetworkKey, NetworkEntry)> =
+        bpf::entries(observer.maps.networks.as_fd(), NetworkKey::default())?;
+    networks.sort_unstable_by_key(|(key, _)| *key);
+    let network = |(key, value): &(NetworkKey, NetworkEntry)| {
+        let bits = key.bits.saturating_sub(BITS_BEFORE_ADDR);
+        let address = key.of.addr.to_ip();
+        let prefix = if address.is_ipv4() {
+            bits.saturating_sub(96)
+        } else {
+            bits
+        };
+        let unknown_only = value.flags & UNKNOWN_ONLY != 0;
+        entry(
+            format!("{address}/{prefix} port {}", key.of.port.port()),
+            vec![
+                ("service", value.service.to_string()),
+                ("unknown_only", unknown_only.to_string()),
+            ],
+        )
+    };
+    Ok(networks.iter().map(network).collect())
+}
+
+fn addresses(observer: &KernelObserver) -> io::Result<Vec<MapEntry>> {
+    let mut addresses: Vec<(Addr, u32)> = bpf::entries(observer.maps.addresses.as_fd(), Addr::default())?;
+    addresses.sort_unstable_by_key(|(address, _)| address.to_ip());
+    Ok(addresses
+        .iter()
+        .map(|(address, _)| entry(address.to_ip(), Vec::new()))
+        .collect())
+}
+
+fn confinement(observer: &KernelObserver) -> io::Result<Vec<MapEntry>> {
+    let mut cgroups: Vec<(u64, u32)> = bpf::entries(observer.maps.confinement.as_fd(), 0_u64)?;
+    cgroups.sort_unstable();
+    let cgroup =
+        |&(cgroup, value): &(u64, u32)| entry(cgroup, vec![("confined", (value == CONFINED).to_string())]);
+    Ok(cgroups.iter().map(cgroup).collect())
 }
 
 const fn map(map: &'static str, capacity: u32, entries: Vec<MapEntry>) -> MapContents {

@@ -48,6 +48,9 @@ impl State {
         state.frontends = store.frontends()?.into_iter().collect();
         let known = store.sources()?.into_iter().filter(|&(_, class)| class != 0);
         state.sources = known.collect();
+        state.networks = store.networks()?.into_iter().collect();
+        state.addresses = store.addresses()?.into_iter().collect();
+        state.confinement = store.confinement()?.into_iter().collect();
         state.adopt_ids(store);
         for index in 0..capacity.services {
             let service = store.service(index);

@@ -10,6 +10,7 @@ use router_common::{
     endpoint::{Endpoint, EndpointState},
     limit::Limit,
     net::{Addr, Be16},
+    network::{NetworkEntry, NetworkKey},
     route::{RouteKind, RouteWord, Subset, TABLE_HEADER},
     service::{FrontendKey, Service},
 };
@@ -17,6 +18,7 @@ use router_common::{
 use super::{Grace, MapStore, Result};
 use crate::datapath::state::{Area, Capacity};
 
+mod egress;
 mod walk;
 
 pub(crate) use walk::{Meaning, Verdict};
@@ -35,6 +37,9 @@ pub(crate) enum Kind {
 pub(crate) struct FakeMaps {
     pub(crate) frontends: BTreeMap<FrontendKey, u32>,
     pub(crate) sources: BTreeMap<u64, u32>,
+    pub(crate) networks: BTreeMap<NetworkKey, NetworkEntry>,
+    pub(crate) addresses: BTreeSet<Addr>,
+    pub(crate) confinement: BTreeMap<u64, u32>,
     pub(crate) services: Vec<Service>,
     pub(crate) slots: Vec<u64>,
     pub(crate) subsets: Vec<Subset>,
@@ -57,6 +62,9 @@ impl FakeMaps {
         Self {
             frontends: BTreeMap::new(),
             sources: BTreeMap::new(),
+            networks: BTreeMap::new(),
+            addresses: BTreeSet::new(),
+            confinement: BTreeMap::new(),
             services: vec![Service::default(); capacity.services as usize],
             slots: vec![0; capacity.slots as usize],
             subsets: vec![Subset::default(); capacity.subsets as usize],
@@ -78,6 +86,10 @@ impl FakeMaps {
 
     /// Panics unless every reference leads to something that was written.
     pub(crate) fn check_invariants(&self) {
+        for (key, entry) in &self.networks {
+            let service = self.services[entry.service as usize];
+            assert_ne!(service.name, 0, "{key:?} names a free service");
+        }
         for (frontend, &service) in &self.frontends {
             let service = self.services[service as usize];
             assert_ne!(service.name, 0, "{frontend:?} names a free service");
@@ -144,6 +156,11 @@ impl FakeMaps {
             }
         }
         found
+    }
+
+    fn is_reached(&self, service: u32) -> bool {
+        let by_network = self.networks.values().any(|entry| entry.service == service);
+        by_network || self.frontends.values().any(|&reached| reached == service)
     }
 
     /// Readers may be on their way to what this service names now.
@@ -245,10 +262,7 @@ impl MapStore for FakeMaps {
     }
 
     fn create_service(&mut self, index: u32, name: u64, word: RouteWord) -> Result<()> {
-        assert!(
-            self.frontends.values().all(|&service| service != index),
-            "service {index} is reached"
-        );
+        assert!(!self.is_reached(index), "service {index} is reached");
         self.services[index as usize] = Service {
             name,
             route: word.0,
@@ -260,7 +274,7 @@ impl MapStore for FakeMaps {
 
     fn publish(&mut self, index: u32, word: RouteWord) -> Result<()> {
         // Readers that were on their way when the last frontend went have been guarded since then.
-        let reached = self.frontends.values().any(|&service| service == index);
+        let reached = self.is_reached(index);
         if reached {
             self.guard(index);
         }
@@ -273,10 +287,7 @@ impl MapStore for FakeMaps {
     }
 
     fn forget_service(&mut self, index: u32) -> Result<()> {
-        assert!(
-            self.frontends.values().all(|&service| service != index),
-            "service {index} is reached"
-        );
+        assert!(!self.is_reached(index), "service {index} is reached");
         self.services[index as usize].name = 0;
         self.writes += 1;
         Ok(())

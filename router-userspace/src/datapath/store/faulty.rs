@@ -6,11 +6,12 @@ use router_common::{
     endpoint::{Endpoint, EndpointState},
     limit::Limit,
     net::{Addr, Be16},
+    network::{NetworkEntry, NetworkKey},
     route::{RouteWord, Subset},
     service::{FrontendKey, Service},
 };
 
-use super::{FakeMaps, Grace, MapStore, Result, StoreError};
+use super::{EgressStore, FakeMaps, Grace, MapStore, Result, StoreError};
 
 /// [`FakeMaps`] of which a share of the operations fails.
 #[derive(Debug)]
@@ -56,6 +57,22 @@ macro_rules! reading {
             self.maps.$name($($arg),*)
         })+
     };
+}
+
+impl EgressStore for FaultyMaps {
+    failing! {
+        insert_network(key: NetworkKey, entry: NetworkEntry) -> ();
+        remove_network(key: NetworkKey) -> ();
+        insert_address(address: Addr) -> ();
+        remove_address(address: Addr) -> ();
+        insert_confinement(cgroup: u64, value: u32) -> ();
+        remove_confinement(cgroup: u64) -> ();
+    }
+    reading! {
+        networks() -> Result<Vec<(NetworkKey, NetworkEntry)>>;
+        addresses() -> Result<Vec<Addr>>;
+        confinement() -> Result<Vec<(u64, u32)>>;
+    }
 }
 
 impl MapStore for FaultyMaps {

@@ -44,6 +44,7 @@ pub(crate) fn options(programs: &Programs) -> AgentOptions {
     AgentOptions {
         arguments: ["--access-log", "off"].map(Into::into).into(),
         router: Some(programs.router.clone()),
+        ..AgentOptions::default()
     }
 }
 

@@ -1,0 +1,83 @@
+//! Destinations that are no frontend: networks of external services, what is known otherwise, and who may reach
+//! nothing else.
+//!
+//! It knows no routing: a network leads to a service like a frontend does.
+
+use aya_ebpf::maps::lpm_trie::Key;
+use router_common::{
+    net::{Addr, Be16},
+    network::{BITS_BEFORE_ADDR, CONFINED, DNS_PORT, NetworkAddr, UNKNOWN_ONLY},
+    reason::Reason,
+    service::{FrontendKey, PROTOCOL_TCP},
+    settings::EGRESS_REGISTRY_ONLY,
+};
+
+use crate::{
+    lookup,
+    maps::{ADDRESSES, CONFINEMENT, NETWORKS, SETTINGS},
+    rewrite::Destination,
+    source,
+    verdict::Verdict,
+};
+
+/// Every bit of an address.
+const ADDR_BITS: u32 = 128;
+
+/// Index of the service whose network holds the address. Asked only when the address is no frontend.
+#[inline(always)]
+pub(crate) fn network(frontend: &FrontendKey) -> Option<u32> {
+    let key = Key::new(BITS_BEFORE_ADDR + ADDR_BITS, NetworkAddr::of(frontend));
+    let entry = NETWORKS.get(&key)?;
+    if entry.flags & UNKNOWN_ONLY != 0 && is_known(&frontend.addr, frontend.port) {
+        return None;
+    }
+    Some(entry.service)
+}
+
+/// What becomes of a destination that is no service's: left as it is, or refused to who may not reach it. Where a service
+/// is reached over TCP on the port of DNS, it may be reached otherwise as well.
+#[inline(always)]
+pub(crate) fn unknown(destination: &impl Destination) -> Verdict {
+    let settings = SETTINGS.get(0).ok_or(Reason::Inconsistent)?;
+    if settings.egress != EGRESS_REGISTRY_ONLY {
+        return Ok(Reason::NotAService);
+    }
+    let (addr, port) = (destination.addr(), destination.port());
+    if is_known(&addr, port) || !is_confined() {
+        return Ok(Reason::NotAService);
+    }
+    if port.0 == DNS.0 && lookup::service(PROTOCOL_TCP, addr, port).is_some() {
+        return Ok(Reason::NotAService);
+    }
+    Err(Reason::UnknownDestination)
+}
+
+const DNS: Be16 = Be16::from_port(DNS_PORT);
+
+/// True for this host itself, link-local name servers, and what the agent says is known.
+#[inline(always)]
+fn is_known(addr: &Addr, port: Be16) -> bool {
+    const V6_LOOPBACK: u32 = 1_u32.to_be();
+    let first = addr.0[3].to_ne_bytes();
+    let loopback = if addr.is_v4() {
+        first[0] == 127
+    } else {
+        addr.0[0] == 0 && addr.0[1] == 0 && addr.0[2] == 0 && addr.0[3] == V6_LOOPBACK
+    };
+    let v6 = addr.0[0].to_ne_bytes();
+    let link_local = if addr.is_v4() {
+        first[0] == 169 && first[1] == 254
+    } else {
+        v6[0] == 0xfe && v6[1] & 0xc0 == 0x80
+    };
+    // Asked twice for the same reason as frontends are.
+    loopback
+        || (link_local && port.0 == DNS.0)
+        || unsafe { ADDRESSES.get(addr).or_else(|| ADDRESSES.get(addr)) }.is_some()
+}
+
+/// True when the nearest cgroup of which something is said is confined.
+#[inline(always)]
+fn is_confined() -> bool {
+    source::nearest(|cgroup| unsafe { CONFINEMENT.get(cgroup) }.copied()) == Some(CONFINED)
+}
