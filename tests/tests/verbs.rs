@@ -235,3 +235,42 @@ fn many_at_once_lose_nothing() {
         .filter(|(path, _)| path.extension().is_some_and(|e| e == "tmp"));
     assert_eq!(leftovers.count(), 0);
 }
+
+#[test]
+fn objects_without_a_namespace_go_where_they_are_told() {
+    let directory = bookinfo();
+    let path = directory.path();
+    let there = |verb: &str, text: &str| {
+        let input = tempfile::NamedTempFile::with_suffix(".yaml").expect("a file");
+        fs::write(input.path(), text).expect("written");
+        run(
+            path,
+            &[verb, "-n", "prod", "-f", &input.path().display().to_string()],
+        )
+    };
+    let full = "reviews.default.svc.cluster.local";
+    let own = format!("# about it\n{}", rule("one", full, "  precedence: 7\n"));
+    let elsewhere = format!(
+        "type: route-rule\nname: two\nnamespace: test\nspec:\n  destination: {full}\n  precedence: 8\n"
+    );
+    assert_eq!(
+        there("create", &format!("{own}---\n{elsewhere}")),
+        ExitCode::SUCCESS
+    );
+    let created: Vec<_> = names(path)
+        .into_iter()
+        .filter(|name| name.contains('/'))
+        .collect();
+    assert_eq!(created, ["route-rule prod/one", "route-rule test/two"]);
+    let file = path.join("route-rule-prod.one.yaml");
+    assert!(
+        fs::read_to_string(&file)
+            .expect("text")
+            .starts_with("# about it\ntype: route-rule\nname: one\nnamespace: prod\n")
+    );
+    assert_eq!(there("replace", &own.replace('7', "9")), ExitCode::SUCCESS);
+    assert!(fs::read_to_string(&file).expect("text").contains("precedence: 9"));
+    assert_eq!(there("create", &own), ExitCode::from(REFUSED));
+    assert_eq!(there("delete", &own), ExitCode::SUCCESS);
+    assert!(!names(path).contains("route-rule prod/one"));
+}

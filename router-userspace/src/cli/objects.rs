@@ -132,8 +132,9 @@ impl Directory {
 }
 
 impl Input {
-    /// Reads the objects; `verb` is what is done with them, for messages.
-    fn read(&self, verb: &str) -> Result<Vec<Declared>, Refusal> {
+    /// Reads the objects; those that name no namespace are in `namespace`. `verb` is what is done with them, for
+    /// messages.
+    fn read(&self, verb: &str, namespace: &str) -> Result<Vec<Declared>, Refusal> {
         let standard_input = [PathBuf::from("-")];
         let files: &[_] = if self.file.is_empty() {
             if io::stdin().is_terminal() {
@@ -169,8 +170,14 @@ impl Input {
             let hint = "put it below `spec:`, beside `type:` and `name:`; only a file names what it holds";
             return Err(Refusal::Other(hinted(error, hint)));
         }
+        let objects: Vec<_> = documents
+            .declared
+            .iter()
+            .cloned()
+            .map(|object| object.in_namespace(namespace))
+            .collect();
         let mut seen = BTreeSet::new();
-        for object in &documents.declared {
+        for object in &objects {
             if !seen.insert(&object.key) {
                 return Err(Refusal::Other(anyhow::anyhow!(
                     "{} is there twice, the second time at {}:{}",
@@ -180,7 +187,7 @@ impl Input {
                 )));
             }
         }
-        Ok(documents.declared.iter().cloned().collect())
+        Ok(objects)
     }
 }
 

@@ -184,7 +184,9 @@ impl Draft {
             (0, place.field.as_str())
         };
         let line = (here.line() + place.line).checked_sub(there.line() + envelope);
-        let line = line.filter(|line| here.item.is_none() && here.source.lines().contains(line));
+        // One that was put into another namespace was written anew.
+        let is_as_written = here.item.is_none() && (here.is_bare_rule() || !input.is_moved());
+        let line = line.filter(|line| is_as_written && here.source.lines().contains(line));
         Some(Place {
             file: here.file().clone(),
             line: line.unwrap_or_else(|| here.line()),

@@ -45,18 +45,48 @@ pub struct Declared {
 }
 
 impl Declared {
-    /// Its specification as it is written. Null when it has none.
-    pub fn spec(&self) -> Value {
+    /// The same object in `namespace`, unless its text names one.
+    #[must_use]
+    pub fn in_namespace(mut self, namespace: &str) -> Self {
+        if &*self.key.namespace == DEFAULT_NAMESPACE && !self.names_namespace() {
+            self.key.namespace = namespace.into();
+        }
+        self
+    }
+
+    /// True when its namespace is not the one that its text says.
+    pub(super) fn is_moved(&self) -> bool {
+        let written = self.position.object();
+        written.is_some_and(|written| **written != *self.key.to_string())
+    }
+
+    fn names_namespace(&self) -> bool {
+        let tree = self.tree();
+        self.position.in_spec
+            && (tree.get("namespace").is_some()
+                || tree
+                    .get("metadata")
+                    .is_some_and(|metadata| metadata.get("namespace").is_some()))
+    }
+
+    /// The object with what is around its specification.
+    fn tree(&self) -> Value {
         let source: &Source = &self.position.source;
         // It was parsed before: what has a name has a tree.
         let mut tree = yaml::parse(&source.text(), source.first_line()).unwrap_or_default();
-        if let Some(item) = self.position.item {
-            tree = tree
+        match self.position.item {
+            Some(item) => tree
                 .get_mut("items")
                 .and_then(|items| items.get_mut(item as usize))
                 .map(Value::take)
-                .unwrap_or_default();
+                .unwrap_or_default(),
+            None => tree,
         }
+    }
+
+    /// Its specification as it is written. Null when it has none.
+    pub fn spec(&self) -> Value {
+        let mut tree = self.tree();
         if self.position.in_spec {
             tree.get_mut("spec").map(Value::take).unwrap_or_default()
         } else {

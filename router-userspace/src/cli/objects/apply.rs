@@ -6,7 +6,7 @@ use super::{Directory, Input, Judged, Refusal, edit_refused, effect, finish, jud
 use crate::{
     cli::text::{Paint, print},
     config::{
-        Declared,
+        DEFAULT_NAMESPACE, Declared,
         edit::{Draft, EditError},
     },
 };
@@ -22,6 +22,9 @@ pub(in crate::cli) enum Verb {
 
 #[derive(clap::Args, Debug)]
 pub(in crate::cli) struct Args {
+    /// Namespace of the objects whose text names none.
+    #[arg(short, long, default_value = DEFAULT_NAMESPACE, value_name = "NAMESPACE")]
+    namespace: String,
     #[command(flatten)]
     directory: Directory,
     #[command(flatten)]
@@ -34,7 +37,7 @@ pub(in crate::cli) fn run(args: &Args, verb: Verb) -> ExitCode {
 
 fn apply(args: &Args, verb: Verb) -> Result<(), Refusal> {
     // Before the lock: standard input may be a person.
-    let objects = args.input.read(verb.name())?;
+    let objects = args.input.read(verb.name(), &args.namespace)?;
     let (_lock, mut draft) = args.directory.draft()?;
     let before = draft.documents();
     for object in &objects {

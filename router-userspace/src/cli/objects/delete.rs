@@ -27,7 +27,7 @@ pub(in crate::cli) struct Args {
     /// File that holds the objects to delete, of which only the names count; - for standard input.
     #[arg(short, long = "file", value_name = "FILE")]
     file: Vec<PathBuf>,
-    /// Namespace of the objects named by argument.
+    /// Namespace of the objects named by argument, and of those whose text names none.
     #[arg(short, long, default_value = DEFAULT_NAMESPACE, value_name = "NAMESPACE")]
     namespace: String,
     #[command(flatten)]
@@ -51,7 +51,7 @@ fn delete(args: Args) -> Result<(), Refusal> {
             return Err(Refusal::Usage(anyhow!(message)));
         }
         (None, false) => {
-            let objects = Input { file: args.file }.read("delete")?;
+            let objects = Input { file: args.file }.read("delete", &args.namespace)?;
             objects.into_iter().map(|object| object.key).collect()
         }
     };

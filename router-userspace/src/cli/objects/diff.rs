@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     cli::text::{Format, Paint, print},
-    config::{Declared, edit::Draft},
+    config::{DEFAULT_NAMESPACE, Declared, edit::Draft},
 };
 
 #[derive(clap::Args, Debug)]
@@ -24,6 +24,9 @@ use crate::{
 Nothing is changed. Exit status: 0 when the file could be applied, whether or not it changes anything, 1 when it would be
 refused.")]
 pub(in crate::cli) struct Args {
+    /// Namespace of the objects whose text names none.
+    #[arg(short, long, default_value = DEFAULT_NAMESPACE, value_name = "NAMESPACE")]
+    namespace: String,
     #[command(flatten)]
     directory: Directory,
     #[command(flatten)]
@@ -60,7 +63,7 @@ pub(in crate::cli) fn run(args: &Args) -> ExitCode {
 }
 
 fn diff(args: &Args) -> Result<(), Refusal> {
-    let inputs = args.input.read("compare")?;
+    let inputs = args.input.read("compare", &args.namespace)?;
     let mut draft = args.directory.read()?;
     let before = draft.documents();
     let mut objects = Vec::new();

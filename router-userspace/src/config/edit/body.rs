@@ -15,8 +15,17 @@ pub(super) fn yaml_text(object: &Declared) -> std::io::Result<String> {
         let text = position.source.text();
         let parts = Parts::of(&text);
         let content = parts.content.trim_end();
-        if position.in_spec {
+        if position.in_spec && !object.is_moved() {
             return Ok(format!("{}{content}\n", parts.comment));
+        }
+        if position.in_spec {
+            let spec = yaml::to_yaml(&object.spec())?;
+            return Ok(format!(
+                "{}{}{}",
+                parts.comment,
+                head(&object.key)?,
+                indented(spec.trim_end())
+            ));
         }
         let wrapped = format!("{}{}{}", parts.comment, head(&object.key)?, indented(content));
         // Text that cannot stand deeper, such as that of a multi-line string with its own indentation, is rewritten.
