@@ -5,7 +5,7 @@
 //! failure is the proxy's business, and what the kernel makes of it the datapath's.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     fmt,
     net::SocketAddr,
     sync::{
@@ -191,6 +191,19 @@ impl Outliers {
         };
         let failing = policies.iter().filter(|p| p.ejected.load(Relaxed) > 0);
         Ejected(failing.map(ejected).collect())
+    }
+
+    /// Endpoints of a subset that connections under a policy are to keep away from, as the kernel does. For those that
+    /// are not watched one by one: it looks at the whole snapshot when somebody is ejected.
+    pub fn avoided(&self, snapshot: &Snapshot, subset: &Subset, policy: Option<PolicyId>) -> Vec<SocketAddr> {
+        if policy.is_none_or(|id| snapshot.policy(id).outlier_detection.is_none()) {
+            return Vec::new();
+        }
+        let ejected = self.ejected();
+        let in_force = ejected.in_force(snapshot);
+        let left: HashSet<_> = in_force.left(subset, policy).map(|e| e.address).collect();
+        let all = subset.endpoints().iter().map(|e| e.address);
+        all.filter(|address| !left.contains(address)).collect()
     }
 
     /// What there is to know, by policy.

@@ -50,6 +50,11 @@ impl<'v> Admission<'v> {
         }
     }
 
+    /// True while it waits for its turn, so that no endpoint keeps it.
+    pub(crate) const fn is_in_line(&self) -> bool {
+        self.turn.is_some() && self.place.is_none()
+    }
+
     /// The place, to be kept until the response is complete.
     pub(crate) const fn take_place(&mut self) -> Option<Place> {
         self.place.take()

@@ -133,12 +133,15 @@ pub(crate) async fn forward(
     outbound: Outbound,
     deadline: Deadline,
 ) -> Result<Answer, ProxyError> {
+    let mut admission = Admission::new(destination.limits, Waits::AsThePolicySays);
     let mut witness = Witness::new(destination.watch);
     tokio::select! {
         biased;
-        outcome = attempts(exchange, destination, outbound, &mut witness) => outcome,
+        outcome = attempts(exchange, destination, outbound, &mut admission, &mut witness) => outcome,
         () = deadline.passed() => {
-            witness.timed_out();
+            if !admission.is_in_line() {
+                witness.timed_out();
+            }
             Err(ProxyError::new(Kind::RequestTimeout, "upstream request timeout"))
         }
     }
@@ -148,12 +151,12 @@ async fn attempts(
     exchange: &mut Exchange,
     destination: &Destination<'_>,
     mut outbound: Outbound,
+    admission: &mut Admission<'_>,
     witness: &mut Witness<'_>,
 ) -> Result<Answer, ProxyError> {
     let worker = exchange.session().worker.clone();
     let mut left = destination.retries.map_or(0, |retries| retries.attempts);
     let mut tried: Vec<SocketAddr> = Vec::new();
-    let mut admission = Admission::new(destination.limits, Waits::AsThePolicySays);
     let gate = RetryGate::of(destination);
     // The retry that is under way.
     let mut retry = None;
@@ -171,7 +174,7 @@ async fn attempts(
         let body = outbound.body.next();
         let mut way = Way {
             target: &target,
-            admission: &mut admission,
+            admission: &mut *admission,
             limit: destination.retries.and_then(|retries| retries.per_try_timeout),
         };
         if left == 0 {
@@ -180,20 +183,20 @@ async fn attempts(
             return witness
                 .see(choice.index, attempt)
                 .await
-                .map(|answer| answer.holding(&mut admission));
+                .map(|answer| answer.holding(admission));
         }
         let request = Request::from_parts(outbound.head.clone(), body);
         let attempt = attempt(&worker, &mut way, request, choice.in_flight);
         let outcome = witness.see(choice.index, attempt).await;
         drop(retry.take());
         if !may_help(&outcome) || !outbound.body.can_be_sent() {
-            return outcome.map(|answer| answer.holding(&mut admission));
+            return outcome.map(|answer| answer.holding(admission));
         }
         retry = match gate.pass() {
             Ok(retry) => Some(retry),
             Err(why) => {
                 exchange.refuse_retry(why);
-                return outcome.map(|answer| answer.holding(&mut admission));
+                return outcome.map(|answer| answer.holding(admission));
             }
         };
         drop(outcome);

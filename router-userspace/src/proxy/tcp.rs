@@ -93,7 +93,10 @@ impl<'s> Passage<'s> {
             .map_err(|_| ProxyError::new(Kind::NoWeight, "every weight is zero"))?;
         self.subset = format!("{} {}", subset.service(), subset.labels());
         let state = worker.views().subset(&view, subset);
-        let choice = balance::choose(subset, state, (route.load_balancing(subset), None), &[])
+        // Nobody watches these connections, but some of their instances may be ejected for what they do elsewhere.
+        let outliers = worker.views().outliers();
+        let avoided = outliers.avoided(&view.snapshot, subset, route.policy(subset));
+        let choice = balance::choose(subset, state, (route.load_balancing(subset), None), &avoided)
             .ok_or_else(|| ProxyError::new(Kind::NoEndpoints, "no healthy upstream"))?;
         let endpoint = choice.address(session.destination);
         self.endpoint = Some(endpoint);

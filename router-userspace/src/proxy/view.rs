@@ -123,6 +123,10 @@ impl Views {
         }
     }
 
+    pub(crate) fn outliers(&self) -> &Outliers {
+        &self.outliers
+    }
+
     /// The view of the snapshot in force now. A request loads it once and keeps it.
     pub(crate) fn load(&self) -> Arc<View> {
         let snapshot = self.live.load();

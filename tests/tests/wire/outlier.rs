@@ -14,8 +14,9 @@ use http::Response;
 use router_rules::{
     action::Retries,
     id::ServiceName,
-    model::{Model, Protocol, Rule},
-    policy::{OutlierDetection, Policy},
+    model::{Match, Model, Protocol, Rule},
+    policy::{HttpLimits, OutlierDetection, Policy},
+    text::TextMatch,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -222,4 +223,45 @@ async fn a_grpc_status_in_the_head_is_a_failure() {
         client.get("/").await;
     }
     assert_eq!((bad.counts.requests(), good.counts.requests()), (2, 8));
+}
+
+#[tokio::test]
+async fn time_in_the_queue_is_not_the_endpoints() {
+    const POLICY: &str = "destination-policy outlier";
+    // Its first answer never ends, and keeps the only connection that there may be.
+    let busy = Server::raw(|mut stream: TcpStream, counts| async move {
+        read_until(&mut stream, "\r\n\r\n").await;
+        counts.requests.fetch_add(1, SeqCst);
+        let head = b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n12345";
+        stream.write_all(head).await.unwrap();
+        let _ = stream.read_to_end(&mut Vec::new()).await;
+    })
+    .await;
+    let mut model = service(Protocol::Http, &[(busy.address, "v1")]);
+    let path = Match {
+        path: Some(TextMatch::Exact("/wait".into())),
+        ..Match::default()
+    };
+    model.rules.push(Rule {
+        any_of: vec![path],
+        timeout: Some(Duration::from_millis(300)),
+        ..rule("wait")
+    });
+    model.policies.push(Policy {
+        outlier_detection: detection(1, 100),
+        max_connections: Some(1),
+        http: HttpLimits {
+            max_pending_requests: Some(10),
+            ..HttpLimits::default()
+        },
+        ..Policy::new(written(POLICY), ServiceName::new(SERVICE))
+    });
+    let bed = Bed::start(model);
+    bed.kernel.limits.lock().unwrap().insert(POLICY.into(), 1);
+    let mut first = Http1::connect(bed.address()).await;
+    let held = first.send(get("/hold").body(empty()).unwrap()).await;
+    assert_eq!(held.status().as_u16(), 200);
+    let second = fetch(bed.address(), get("/wait").body(empty()).unwrap()).await;
+    assert_eq!(second.reason(), "request-timeout");
+    assert_eq!((busy.counts.requests(), ejected(&bed)), (1, BTreeSet::new()));
 }

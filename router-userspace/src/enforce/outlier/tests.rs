@@ -25,6 +25,11 @@ fn settings() -> OutlierDetection {
     }
 }
 
+fn with_port(mut instance: Instance, port: u16) -> Instance {
+    instance.address.set_port(port);
+    instance
+}
+
 fn snapshot(endpoints: u8, outlier_detection: Option<OutlierDetection>) -> Snapshot {
     let name = ServiceName::new("reviews");
     let origin = Origin {
@@ -41,12 +46,20 @@ fn snapshot(endpoints: u8, outlier_detection: Option<OutlierDetection>) -> Snaps
         services: vec![Service {
             name: name.clone(),
             addresses: Vec::new(),
-            ports: vec![Port {
-                number: 80,
-                name: None,
-                protocol: Protocol::Http,
-                endpoints: (0..endpoints).map(instance).collect(),
-            }],
+            ports: vec![
+                Port {
+                    number: 80,
+                    name: None,
+                    protocol: Protocol::Http,
+                    endpoints: (0..endpoints).map(instance).collect(),
+                },
+                Port {
+                    number: 7000,
+                    name: None,
+                    protocol: Protocol::Tcp,
+                    endpoints: (0..endpoints).map(|n| with_port(instance(n), 7000)).collect(),
+                },
+            ],
         }],
         policies: vec![Written {
             outlier_detection,
@@ -216,4 +229,22 @@ fn many_threads_eject_once() {
     });
     let report = &bed.outliers.report()[0];
     assert_eq!((report.ejections, report.kept, bed.told.load(Relaxed)), (1, 0, 1));
+}
+
+#[test]
+fn an_instance_is_avoided_on_its_tcp_port_too() {
+    let mut bed = bed(4);
+    let avoided = |bed: &Bed, subset: usize| {
+        let subset = &bed.snapshot.subsets()[subset];
+        bed.outliers.avoided(&bed.snapshot, subset, subset.policy())
+    };
+    assert_eq!(avoided(&bed, 1), []);
+    fail(&bed.watch(), 2, 3);
+    let tcp = SocketAddr::new(address(2).ip(), 7000);
+    assert_eq!(
+        (avoided(&bed, 0), avoided(&bed, 1)),
+        (vec![address(2)], vec![tcp])
+    );
+    bed.follow(4, None);
+    assert_eq!(avoided(&bed, 1), []);
 }

@@ -150,3 +150,19 @@ web.default.svc.cluster.local:80  routed by: proxy
 "
     );
 }
+
+#[test]
+fn ejection_is_part_of_what_differs() {
+    let policy = |percent: u32| {
+        format!(
+            "---\ntype: destination-policy\nname: p\nspec: {{destination: web,\n  \
+             circuitBreaker: {{simpleCb: {{httpMaxEjectionPercent: {percent}}}}}}}\n"
+        )
+    };
+    let text = effect(&policy(10), &policy(50)).render(Paint::plain());
+    let arrow = "up to 10 % after 5 errors in a row, for 30s or more → up to 50 % after";
+    assert!(text.contains(arrow), "{text}");
+    // Nobody else sees statuses.
+    let text = effect("", &policy(10)).render(Paint::plain());
+    assert!(text.contains("kernel → proxy"), "{text}");
+}
