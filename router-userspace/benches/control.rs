@@ -3,14 +3,7 @@
 //!
 //! It knows neither the kernel nor the agent: maps are written nowhere.
 
-use std::{
-    collections::BTreeMap,
-    fmt::Write as _,
-    fs,
-    net::Ipv4Addr,
-    path::Path,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeMap, fmt::Write as _, fs, net::Ipv4Addr, path::Path, time::Instant};
 
 use router_common::{
     endpoint::{Endpoint, EndpointState},
@@ -20,10 +13,10 @@ use router_common::{
     route::{RouteWord, Subset},
     service::{FrontendKey, Service},
 };
-use router_rules::{Snapshot, outlier::Ejected};
+use router_rules::Snapshot;
 use router_userspace::{
     compile::compile,
-    config::{LoadLimits, read_directory},
+    config::{Directory, LoadLimits, Suspects},
     datapath::{
         desired::{OnProxyDown, desired},
         reconcile::reconcile,
@@ -45,41 +38,75 @@ fn main() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     write(directory.path(), services, endpoints);
     println!("{services} services × {endpoints} endpoints, {services} rules");
-    println!("{:<34}{:>10}{:>12}", "stage", "ms", "resident MiB");
+    println!(
+        "{:<34}{:>10}{:>10}{:>14}",
+        "stage", "ms", "CPU ms", "resident MiB"
+    );
     start(directory.path());
 }
 
-/// From nothing.
-fn start(directory: &Path) {
-    let documents = timed("read and parse", || {
-        read_directory(directory, &LoadLimits::default())
-    });
+/// From nothing, then one change.
+fn start(path: &Path) {
+    let mut directory = Directory::new(path.to_owned(), LoadLimits::default());
+    timed("read and parse", || directory.look(&Suspects::All));
+    let documents = directory.documents();
     let compiled = timed("compile", || compile(&documents)).expect("a sound configuration");
-    timed("drop documents", || drop(documents));
-    let snapshot = timed("snapshot", || Snapshot::build(compiled.model, 1));
     let callers = BTreeMap::new();
-    let wanted = timed("desired", || {
-        desired(&snapshot, &callers, OnProxyDown::Direct, &Ejected::default())
-    });
+    let snapshot = timed("snapshot", || Snapshot::build(compiled.model, 1));
+    let wanted = timed("desired", || desired(&snapshot, &callers, OnProxyDown::Direct));
     let mut state = State::default();
     let report = timed("plan and apply", || reconcile(&mut state, &wanted, &mut Nowhere));
     println!("{:?}", report.expect("room for everything"));
-    timed("plan nothing", || reconcile(&mut state, &wanted, &mut Nowhere)).expect("room");
+
+    let file = path.join("changing.yaml");
+    fs::write(&file, CHANGE).expect("room in the temporary directory");
+    let suspects = Suspects::Files([file].into());
+    timed("change: read and parse", || directory.look(&suspects));
+    let documents = directory.documents();
+    let compiled = timed("change: compile", || compile(&documents)).expect("a sound configuration");
+    let next = timed("change: snapshot", || Snapshot::build(compiled.model, 2));
+    let wanted = timed("change: desired", || {
+        desired(&next, &callers, OnProxyDown::Direct)
+    });
+    let report = timed("change: plan and apply", || {
+        reconcile(&mut state, &wanted, &mut Nowhere)
+    });
+    println!("{:?}", report.expect("room for everything"));
+    timed("change: drop the last snapshot", || drop(snapshot));
 }
 
+/// A service with an endpoint of its own.
+const CHANGE: &str = "\
+apiVersion: v1
+kind: Service
+metadata: {name: changing, namespace: load}
+spec: {clusterIP: 10.96.0.2, ports: [{port: 80}]}
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: changing-1, namespace: load, labels: {kubernetes.io/service-name: changing}}
+addressType: IPv4
+ports: [{port: 80}]
+endpoints: [{addresses: [10.97.0.1]}]
+";
+
 fn timed<T>(stage: &str, work: impl FnOnce() -> T) -> T {
-    let begin = Instant::now();
+    let (begin, cpu) = (Instant::now(), processor_ms());
     let made = work();
-    row(stage, begin.elapsed());
+    let wall = begin.elapsed().as_secs_f64() * 1e3;
+    let cpu = processor_ms() - cpu;
+    println!("{stage:<34}{wall:>10.2}{cpu:>10.2}{:>14.1}", resident_mib());
     made
 }
 
-fn row(stage: &str, took: Duration) {
-    println!(
-        "{stage:<34}{:>10.2}{:>12.1}",
-        took.as_secs_f64() * 1e3,
-        resident_mib()
-    );
+/// Processor time of this thread.
+fn processor_ms() -> f64 {
+    let text = fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+    let nanoseconds = text
+        .split_whitespace()
+        .next()
+        .and_then(|word| word.parse::<f64>().ok());
+    nanoseconds.unwrap_or_default() / 1e6
 }
 
 /// Resident memory now.

@@ -82,7 +82,8 @@ fn addresses(documents: &Documents, pods: &Pods<'_>) -> Vec<IpAddr> {
     let endpoints = slices.flat_map(|slice| &slice.body.endpoints);
     let of_endpoints = endpoints.flat_map(|endpoint| &endpoint.addresses);
     let parsed = of_services
-        .chain(of_endpoints)
+        .map(String::as_str)
+        .chain(of_endpoints.map(|text| &**text))
         .filter_map(|text| text.parse().ok());
     let all: BTreeSet<IpAddr> = parsed.chain(pods.known_addresses()).collect();
     all.into_iter().collect()
@@ -100,7 +101,7 @@ fn slices_by_service<'d>(documents: &'d Documents, findings: &mut Vec<Finding>) 
     let mut slices = Slices::new();
     for document in &documents.endpoint_slices {
         let label = document.body.metadata.labels.get(SERVICE_NAME_LABEL);
-        let key = label.map(|name| (&*document.namespace, name.as_str()));
+        let key = label.map(|name| (&*document.namespace, name));
         let problem = match key {
             None => format!("it has no label {SERVICE_NAME_LABEL}"),
             Some(key) if !known.contains(&key) => format!("there is no service {}", key.1),
@@ -278,8 +279,8 @@ impl<'d> Compiler<'_, 'd> {
     ) -> Vec<Endpoint> {
         let mut endpoints = Vec::new();
         for slice in slices {
-            let name = |name: &Option<String>| name.clone().unwrap_or_default();
-            let is_same = |p: &&kubernetes::SlicePort| name(&p.name) == name(&port.name);
+            let name = port.name.as_deref().unwrap_or_default();
+            let is_same = |p: &&kubernetes::SlicePort| p.name.as_deref().unwrap_or_default() == name;
             let Some(number) = slice.body.ports.iter().find(is_same).and_then(|p| p.port) else {
                 continue;
             };

@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use super::{
     Document, Documents, decode,
+    kubernetes::Text,
     object::{DEFAULT_NAMESPACE, Declared, ObjectKey},
     rules_v1alpha1::RuleKind,
     source::{Position, Source},
@@ -258,7 +259,7 @@ impl Reader<'_> {
                 return None;
             }
         }
-        Some((namespace.into(), name.into()))
+        Some((Text::new(namespace).shared(), name.into()))
     }
 
     fn versioned_rule(&mut self, mut tree: Value, kind: &str) {

@@ -5,24 +5,29 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Deserializer};
 
+pub(super) use shared::forget_shared;
+pub use shared::{Pairs, Text};
+
+mod shared;
+
 /// What every object carries.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Metadata {
     /// Name.
-    pub name: Option<String>,
+    pub name: Option<Box<str>>,
     /// Namespace; `default`.
-    pub namespace: Option<String>,
+    pub namespace: Option<Text>,
     /// Unique id.
-    pub uid: Option<String>,
+    pub uid: Option<Box<str>>,
     /// Labels.
     #[serde(deserialize_with = "null_as_default")]
-    pub labels: BTreeMap<String, String>,
+    pub labels: Pairs,
     /// Annotations that router reads.
     #[serde(deserialize_with = "null_as_default")]
     pub annotations: Annotations,
     /// When deletion was asked for; such a pod ends soon.
-    pub deletion_timestamp: Option<String>,
+    pub deletion_timestamp: Option<Text>,
 }
 
 /// Annotations that router reads.
@@ -31,7 +36,7 @@ pub struct Metadata {
 pub struct Annotations {
     /// Cgroup of the workload, relative to the root of the cgroup-v2 tree, for workloads without a pod uid.
     #[serde(rename = "router/cgroup")]
-    pub cgroup: Option<String>,
+    pub cgroup: Option<Box<str>>,
 }
 
 /// A service.
@@ -98,7 +103,7 @@ pub struct EndpointSlice {
     /// The label `kubernetes.io/service-name` names the service.
     pub metadata: Metadata,
     /// `IPv4`, `IPv6` or `FQDN`.
-    pub address_type: Option<String>,
+    pub address_type: Option<Text>,
     /// Endpoints.
     #[serde(deserialize_with = "null_as_default")]
     pub endpoints: Vec<SliceEndpoint>,
@@ -113,7 +118,7 @@ pub struct EndpointSlice {
 pub struct SliceEndpoint {
     /// Addresses, interchangeable; the first one is used, as kube-proxy does.
     #[serde(deserialize_with = "null_as_default")]
-    pub addresses: Vec<String>,
+    pub addresses: Vec<Box<str>>,
     /// State.
     #[serde(deserialize_with = "null_as_default")]
     pub conditions: EndpointConditions,
@@ -134,11 +139,11 @@ pub struct EndpointConditions {
 #[serde(default)]
 pub struct ObjectReference {
     /// `Pod`.
-    pub kind: Option<String>,
+    pub kind: Option<Text>,
     /// Name.
-    pub name: Option<String>,
+    pub name: Option<Box<str>>,
     /// Namespace; the referrer's.
-    pub namespace: Option<String>,
+    pub namespace: Option<Text>,
 }
 
 /// A port of the endpoints.
@@ -146,11 +151,11 @@ pub struct ObjectReference {
 #[serde(default)]
 pub struct SlicePort {
     /// Name of the service's port.
-    pub name: Option<String>,
+    pub name: Option<Text>,
     /// Port number of the endpoints.
     pub port: Option<u16>,
     /// `TCP`, `UDP` or `SCTP`; `TCP`.
-    pub protocol: Option<String>,
+    pub protocol: Option<Text>,
 }
 
 /// A pod.
@@ -192,7 +197,7 @@ pub struct Container {
 #[serde(rename_all = "camelCase", default)]
 pub struct ContainerPort {
     /// Name.
-    pub name: Option<String>,
+    pub name: Option<Text>,
     /// Number.
     pub container_port: u16,
 }
@@ -202,16 +207,16 @@ pub struct ContainerPort {
 #[serde(default)]
 pub struct PodStatus {
     /// `Pending`, `Running`, `Succeeded`, `Failed`, `Unknown`.
-    pub phase: Option<String>,
+    pub phase: Option<Text>,
     /// First address.
     #[serde(rename = "podIP")]
-    pub pod_ip: Option<String>,
+    pub pod_ip: Option<Box<str>>,
     /// All addresses.
     #[serde(rename = "podIPs", deserialize_with = "null_as_default")]
     pub pod_ips: Vec<PodIp>,
     /// First address of its node.
     #[serde(rename = "hostIP")]
-    pub host_ip: Option<String>,
+    pub host_ip: Option<Text>,
     /// All addresses of its node.
     #[serde(rename = "hostIPs", deserialize_with = "null_as_default")]
     pub host_ips: Vec<PodIp>,
@@ -225,7 +230,7 @@ pub struct PodStatus {
 #[serde(default)]
 pub struct PodIp {
     /// The address.
-    pub ip: Option<String>,
+    pub ip: Option<Box<str>>,
 }
 
 /// A condition of a pod.
@@ -233,9 +238,9 @@ pub struct PodIp {
 #[serde(default)]
 pub struct PodCondition {
     /// `Ready` and others.
-    pub r#type: String,
+    pub r#type: Text,
     /// `True`, `False`, `Unknown`.
-    pub status: String,
+    pub status: Text,
 }
 
 /// Kubernetes prints absent lists and objects as nothing or as `null`.

@@ -6,6 +6,7 @@ use std::{num::NonZero, panic, sync::Arc, thread};
 
 use super::{
     Documents, LoadLimits, classify,
+    kubernetes::forget_shared,
     source::{self, FileText, Source},
 };
 use crate::finding::{Finding, Place, codes};
@@ -78,5 +79,6 @@ fn part_of(sources: &[(usize, Arc<Source>)]) -> Documents {
         classify::add(&mut documents, source.clone(), *number);
     }
     documents.shrink();
+    forget_shared();
     documents
 }

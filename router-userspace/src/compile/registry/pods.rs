@@ -13,7 +13,7 @@ use router_rules::{id::ServiceName, labels::Labels, source::Workload};
 use crate::{
     config::{
         Document, Many,
-        kubernetes::{Pod, PortReference, ServicePort},
+        kubernetes::{Pairs, Pod, PortReference, ServicePort},
     },
     finding::{Finding, codes},
     registry::Identity,
@@ -24,8 +24,18 @@ pub(super) struct Pods<'d> {
     entries: Vec<Entry<'d>>,
     by_name: HashMap<(&'d str, &'d str), usize>,
     by_address: HashMap<IpAddr, usize>,
-    /// Namespace, key, value of a label → pods that carry it.
+    groups: Vec<Group<'d>>,
+    /// Namespace and labels, by where they are held.
+    group_of: HashMap<(&'d str, usize), usize>,
+    /// Namespace, key, value of a label → groups that carry it.
     by_label: HashMap<(&'d str, &'d str, &'d str), Vec<usize>>,
+}
+
+/// Pods of one namespace that carry the same labels: the replicas of a deployment.
+struct Group<'d> {
+    pairs: &'d Pairs,
+    labels: Arc<Labels>,
+    pods: Vec<usize>,
 }
 
 struct Entry<'d> {
@@ -43,6 +53,8 @@ impl<'d> Pods<'d> {
             entries: Vec::with_capacity(documents.len()),
             by_name: HashMap::with_capacity(documents.len()),
             by_address: HashMap::with_capacity(documents.len()),
+            groups: Vec::new(),
+            group_of: HashMap::new(),
             by_label: HashMap::new(),
         };
         for document in documents {
@@ -64,39 +76,53 @@ impl<'d> Pods<'d> {
             self.by_address
                 .extend(addresses.iter().map(|&address| (address, index)));
         }
-        let labels = &document.body.metadata.labels;
-        for (key, value) in labels {
-            self.by_label
-                .entry((namespace, key, value))
-                .or_default()
-                .push(index);
-        }
+        let group = self.group(namespace, &document.body.metadata.labels);
+        group.pods.push(index);
+        let labels = group.labels.clone();
         self.entries.push(Entry {
             document,
             name: Arc::from(format!("{namespace}/{name}")),
-            labels: Arc::new(labels.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect()),
+            labels,
             addresses,
             services: BTreeSet::new(),
         });
     }
 
-    /// Pods that carry every pair of `selector`; none when it is empty.
+    fn group(&mut self, namespace: &'d str, pairs: &'d Pairs) -> &mut Group<'d> {
+        let key = (namespace, Arc::as_ptr(pairs.shared()).addr());
+        let at = *self.group_of.entry(key).or_insert_with(|| {
+            for (key, value) in pairs.iter() {
+                let carriers = self.by_label.entry((namespace, key, value)).or_default();
+                carriers.push(self.groups.len());
+            }
+            self.groups.push(Group {
+                pairs,
+                labels: Arc::new(Labels::from(pairs.shared().clone())),
+                pods: Vec::new(),
+            });
+            self.groups.len() - 1
+        });
+        &mut self.groups[at]
+    }
+
+    /// Pods that carry every pair of `selector`, in the order of reading; none when it is empty.
     pub(super) fn selected(&self, namespace: &str, selector: &BTreeMap<String, String>) -> Vec<usize> {
         // The rarest pair leaves the fewest to look at.
         let carriers = selector
             .iter()
             .map(|(key, value)| self.carriers(namespace, key, value));
         let fewest = carriers.min_by_key(|found| found.len());
-        let carries_all = |pod: &usize| {
-            let labels = &self.entries[*pod].document.body.metadata.labels;
-            selector.iter().all(|(key, value)| labels.get(key) == Some(value))
+        let groups = fewest.into_iter().flatten().map(|&group| &self.groups[group]);
+        let carry_all = |group: &&Group<'_>| {
+            let carries = |(key, value): (&String, &String)| group.pairs.get(key) == Some(value);
+            selector.iter().all(carries)
         };
-        fewest
-            .into_iter()
-            .flatten()
-            .copied()
-            .filter(carries_all)
-            .collect()
+        let mut pods: Vec<usize> = groups
+            .filter(carry_all)
+            .flat_map(|group| group.pods.iter().copied())
+            .collect();
+        pods.sort_unstable();
+        pods
     }
 
     fn carriers<'a>(&'a self, namespace: &'a str, key: &'a str, value: &'a str) -> &'a [usize] {
@@ -118,8 +144,8 @@ impl<'d> Pods<'d> {
         let own = self.entries.iter().flat_map(|entry| &entry.addresses).copied();
         let statuses = self.entries.iter().map(|entry| &entry.document.body.status);
         let nodes = statuses.flat_map(|status| {
-            let all = status.host_ips.iter().filter_map(|ip| ip.ip.as_ref());
-            status.host_ip.iter().chain(all)
+            let all = status.host_ips.iter().filter_map(|ip| ip.ip.as_deref());
+            status.host_ip.as_deref().into_iter().chain(all)
         });
         own.chain(nodes.filter_map(|text| text.parse().ok()))
     }
@@ -147,9 +173,9 @@ impl<'d> Pods<'d> {
         if body.metadata.deletion_timestamp.is_some() {
             return false;
         }
-        let ready = body.status.conditions.iter().find(|c| c.r#type == "Ready");
+        let ready = body.status.conditions.iter().find(|c| &*c.r#type == "Ready");
         ready.map_or(body.status.phase.as_deref() != Some("Pending"), |c| {
-            c.status == "True"
+            &*c.status == "True"
         })
     }
 
@@ -187,7 +213,7 @@ impl<'d> Pods<'d> {
             };
             let workload = Workload {
                 name: entry.name,
-                labels: Arc::unwrap_or_clone(entry.labels),
+                labels: Labels::clone(&entry.labels),
                 services: entry.services,
                 addresses: entry.addresses,
             };

@@ -76,7 +76,7 @@ impl Reader<'_> {
         kind: &str,
         node: &Node<'_>,
     ) -> Option<Document<T>> {
-        let body: T = node.decode()?;
+        let mut body: T = node.decode()?;
         let metadata = body.metadata();
         let name = metadata.name.as_deref()?;
         let namespace = metadata.namespace.as_deref().filter(|n| !n.is_empty());
@@ -85,6 +85,8 @@ impl Reader<'_> {
             return None;
         }
         let (namespace, name) = self.name(kind, namespace, name)?;
+        // The document has them now.
+        (body.metadata_mut().name, body.metadata_mut().namespace) = (None, None);
         Some(Document {
             namespace,
             name,
@@ -97,6 +99,7 @@ impl Reader<'_> {
 /// Objects with `metadata`.
 pub(super) trait HasMetadata {
     fn metadata(&self) -> &Metadata;
+    fn metadata_mut(&mut self) -> &mut Metadata;
 }
 
 macro_rules! has_metadata {
@@ -104,6 +107,10 @@ macro_rules! has_metadata {
         impl HasMetadata for kubernetes::$kind {
             fn metadata(&self) -> &Metadata {
                 &self.metadata
+            }
+
+            fn metadata_mut(&mut self) -> &mut Metadata {
+                &mut self.metadata
             }
         }
     )+};
