@@ -37,9 +37,12 @@ mod upstream;
 mod view;
 mod worker;
 
+// For its benchmark.
 pub use access::{AccessRecord, AccessSink};
 pub use decide::{decide, decide_connection};
 pub use disclosure::Disclosure;
+#[doc(hidden)]
+pub use downstream::framing;
 pub use limits::Limits;
 pub use stats::{ProxyStats, Totals};
 pub use worker::{Proxy, ProxyConfig, Stopped, start};

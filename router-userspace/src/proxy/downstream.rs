@@ -30,7 +30,7 @@ use self::{
 use super::{connection::Session, drain::Draining, error::Kind, pipeline};
 
 mod frames;
-pub(super) mod framing;
+pub mod framing;
 mod guarded;
 mod patience;
 mod strict;
@@ -135,7 +135,7 @@ async fn supervise<C>(
             _ = clock.tick() => match patience.look(session.activity.look()) {
                 Judgement::Fine => {}
                 Judgement::Idle => break,
-                Judgement::Slow if session.activity.refuses() => return,
+                Judgement::Over => return,
                 Judgement::Slow if session.is_http2() || session.activity.is_head_overdue() => {
                     return session.refused_unseen(Kind::HeadTimeout);
                 }

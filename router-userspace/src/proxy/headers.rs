@@ -31,9 +31,10 @@ const UPGRADE_TOKEN: HeaderValue = HeaderValue::from_static("upgrade");
 const MAX_CONNECTION_OPTIONS: usize = 9;
 
 /// Fields that a `Connection` field must not name: dropping them would change what the request means.
-const PROTECTED: [&str; 10] = [
+const PROTECTED: [&str; 11] = [
     "host",
     "content-length",
+    "transfer-encoding",
     "authorization",
     "content-type",
     "content-encoding",

@@ -12,6 +12,7 @@ use tokio::{io::AsyncWriteExt, net::TcpStream, time::interval};
 use super::{
     bed::{Bed, service, until},
     client::{Http2, read_until, whole},
+    frames::{DATA, END_STREAM, GET, HEADERS, PING, Raw, block, frame, request},
     server::{Server, Speaks, text},
 };
 
@@ -123,6 +124,41 @@ async fn a_body_that_comes_fast_enough_may_take_long() {
             .await
             .starts_with("HTTP/1.1 200 ")
     );
+}
+
+#[tokio::test]
+async fn a_header_block_that_does_not_end_ends_the_connection() {
+    let server = Server::named("v1").await;
+    let bed = bed(&server, Protocol::Http);
+    let mut raw = Raw::connect(bed.address()).await;
+    raw.send(&frame(HEADERS, END_STREAM, 1, &block(&GET))).await;
+    raw.until(|_| false).await;
+    assert_eq!(bed.lines(1).await[0].reason, "head-timeout");
+}
+
+#[tokio::test]
+async fn an_http2_connection_may_be_idle_and_say_so() {
+    let server = Server::named("v1").await;
+    let bed = bed(&server, Protocol::Http);
+    let mut raw = Raw::connect(bed.address()).await;
+    raw.send(&request(1, &[])).await;
+    raw.until(|received| received.kind == DATA).await.unwrap();
+    raw.send(&frame(PING, 0, 0, &[0; 8])).await;
+    // waits: longer than a head may take.
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    raw.send(&request(3, &[])).await;
+    assert!(raw.until(|received| received.kind == DATA).await.is_some());
+    assert!(bed.lines(2).await.iter().all(|line| line.reason.is_empty()));
+}
+
+#[tokio::test]
+async fn a_refused_client_that_does_not_close_is_closed() {
+    let server = Server::named("v1").await;
+    let bed = bed(&server, Protocol::Http);
+    let mut stream = TcpStream::connect(bed.address()).await.unwrap();
+    stream.write_all(b"GET / HTTP/9\r\n\r\n").await.unwrap();
+    read_until(&mut stream, "\r\n\r\n").await;
+    until("the end", || bed.proxy.stats().totals().downstream_active() == 0).await;
 }
 
 #[tokio::test]

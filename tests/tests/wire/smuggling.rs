@@ -275,6 +275,12 @@ async fn options_and_expectations_that_mislead_are_refused() {
             REASON,
         ),
         (
+            "a coding dropped by Connection",
+            post("connection: transfer-encoding\r\ntransfer-encoding: chunked"),
+            400,
+            REASON,
+        ),
+        (
             "the client dropped by Connection",
             post("connection: close, X-Forwarded-For"),
             400,

@@ -16,7 +16,7 @@ use crate::proxy::error::ProxyError;
 pub(crate) struct Activity {
     in_flight: AtomicU32,
     requests: AtomicU64,
-    /// Bytes came while no request was in flight: a head is on its way.
+    /// A head is on its way.
     receiving: AtomicBool,
     /// The head that is on its way is to be refused.
     head_overdue: AtomicBool,
@@ -70,10 +70,16 @@ impl Activity {
         self.in_flight.fetch_sub(1, Relaxed);
     }
 
+    /// Bytes came on an HTTP/1.1 connection.
     pub(crate) fn receives(&self) {
         if self.in_flight.load(Relaxed) == 0 {
             self.receiving.store(true, Relaxed);
         }
+    }
+
+    /// Whether part of a frame or header block has come on an HTTP/2 connection, and the rest has not.
+    pub(crate) fn awaits_rest(&self, rest: bool) {
+        self.receiving.store(rest, Relaxed);
     }
 
     /// What can be told apart from one look to the next.
@@ -82,6 +88,7 @@ impl Activity {
             idle: self.in_flight.load(Relaxed) == 0,
             requests: self.requests.load(Relaxed),
             receiving: self.receiving.load(Relaxed),
+            refuses: self.refuses(),
         }
     }
 
@@ -186,4 +193,5 @@ pub(crate) struct Look {
     pub(crate) idle: bool,
     pub(crate) requests: u64,
     pub(crate) receiving: bool,
+    pub(crate) refuses: bool,
 }

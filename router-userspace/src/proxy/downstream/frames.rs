@@ -14,10 +14,14 @@ pub(super) const GOAWAY: u8 = 7;
 pub(super) const WINDOW_UPDATE: u8 = 8;
 pub(super) const CONTINUATION: u8 = 9;
 
+/// Flag of HEADERS and CONTINUATION.
+pub(super) const END_HEADERS: u8 = 4;
+
 /// A frame whose head has passed, with the beginning of its payload.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Frame {
     pub(super) kind: u8,
+    pub(super) flags: u8,
     /// Bytes of its payload.
     pub(super) length: u32,
     payload: [u8; KEPT],
@@ -102,6 +106,7 @@ impl Frames {
         payload[..kept].copy_from_slice(&self.kept[HEAD..self.have]);
         let frame = Frame {
             kind: self.kept[3],
+            flags: self.kept[4],
             length: self.length(),
             payload,
         };

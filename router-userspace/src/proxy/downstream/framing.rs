@@ -18,12 +18,13 @@ mod line;
 
 /// Bounds of what a message's framing may take.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Bounds {
+pub struct Bounds {
     /// Bytes of a request head, and of a trailer section.
-    pub(crate) head_bytes: usize,
+    pub head_bytes: usize,
     /// Fields of a head, and of a trailer section.
-    pub(crate) fields: usize,
-    pub(crate) tolerated: Tolerated,
+    pub fields: usize,
+    /// What is let pass though it should not be.
+    pub tolerated: Tolerated,
 }
 
 impl Bounds {
@@ -48,11 +49,11 @@ const TARGET_BYTES: usize = u16::MAX as usize - 1;
 
 /// What became of the bytes of a window.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Progress {
+pub struct Progress {
     /// Bytes from the window's beginning that may be handed on.
-    pub(crate) passed: usize,
+    pub passed: usize,
     /// Why nothing behind them ever may.
-    pub(crate) refused: Option<ProxyError>,
+    pub refused: Option<ProxyError>,
 }
 
 /// Where in a connection's bytes the scan is.
@@ -89,7 +90,7 @@ struct Head {
 /// It is given *windows*: all bytes that it has not passed yet, the same ones again with more behind them. A head is
 /// passed whole, and so is a chunk-size line; bodies are passed as they come.
 #[derive(Debug)]
-pub(crate) struct Framing {
+pub struct Framing {
     state: State,
     bounds: Bounds,
     head: Head,
@@ -111,7 +112,8 @@ pub(crate) struct Framing {
 }
 
 impl Framing {
-    pub(crate) const fn new(bounds: Bounds) -> Self {
+    /// The scan of a new connection.
+    pub const fn new(bounds: Bounds) -> Self {
         Self {
             state: State::Request,
             bounds,
@@ -133,42 +135,42 @@ impl Framing {
     }
 
     /// Heads passed so far.
-    pub(crate) const fn heads(&self) -> u64 {
+    pub const fn heads(&self) -> u64 {
         self.heads
     }
 
     /// True between two messages and within a head, where a refusal can still be answered as a request of its own.
-    pub(crate) const fn is_in_head(&self) -> bool {
+    pub const fn is_in_head(&self) -> bool {
         matches!(self.state, State::Request | State::Fields)
     }
 
     /// The first line of the head that the window begins with, once it has been read.
-    pub(crate) fn first_line<'w>(&self, window: &'w [u8]) -> Option<&'w [u8]> {
+    pub fn first_line<'w>(&self, window: &'w [u8]) -> Option<&'w [u8]> {
         window.get(..self.first_line).filter(|line| !line.is_empty())
     }
 
     /// True after a request to switch protocols.
-    pub(crate) const fn is_parked(&self) -> bool {
+    pub const fn is_parked(&self) -> bool {
         matches!(self.state, State::Parked)
     }
 
     /// True when bytes were passed after a request to switch protocols.
-    pub(crate) const fn is_early(&self) -> bool {
+    pub const fn is_early(&self) -> bool {
         self.early
     }
 
     /// The endpoint did not switch, and nothing came early: the connection stays HTTP.
-    pub(crate) fn resume(&mut self) {
+    pub fn resume(&mut self) {
         self.state = State::Request;
     }
 
     /// The protocol has been switched.
-    pub(crate) fn becomes_tunnel(&mut self) {
+    pub fn becomes_tunnel(&mut self) {
         self.state = State::Tunnel;
     }
 
     /// Looks at a window.
-    pub(crate) fn scan(&mut self, window: &[u8]) -> Progress {
+    pub fn scan(&mut self, window: &[u8]) -> Progress {
         let mut passed = 0;
         loop {
             let rest = &window[passed..];
@@ -191,7 +193,7 @@ impl Framing {
     }
 
     /// Never to be used again, except to ask what it knows.
-    pub(crate) fn refuse(&mut self, error: ProxyError) {
+    pub fn refuse(&mut self, error: ProxyError) {
         self.state = State::Refused(error);
     }
 

@@ -16,7 +16,7 @@ use tokio::{
 };
 
 use super::frames::{
-    CALM_DOWN, CONTINUATION, DATA, Frame, Frames, GOAWAY, HEADERS, RST_STREAM, WINDOW_UPDATE,
+    CALM_DOWN, CONTINUATION, DATA, END_HEADERS, Frame, Frames, GOAWAY, HEADERS, RST_STREAM, WINDOW_UPDATE,
 };
 use crate::proxy::{
     connection::Session,
@@ -30,6 +30,8 @@ const PREFACE: u32 = 24;
 pub(super) struct Guarded<S> {
     stream: S,
     received: Frames,
+    /// A header block has begun, and has not ended.
+    in_block: bool,
     sent: Frames,
     resets: Bucket,
     controls: Bucket,
@@ -42,6 +44,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Guarded<S> {
         Self {
             stream,
             received: Frames::after(PREFACE),
+            in_block: false,
             sent: Frames::after(0),
             resets: Bucket::new(limits.resets),
             controls: Bucket::new(limits.control_frames),
@@ -52,6 +55,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Guarded<S> {
     /// Looks at what was received.
     fn check(&mut self, mut bytes: &[u8]) -> Result<(), ProxyError> {
         while let Some(frame) = self.received.next(&mut bytes) {
+            self.in_block = matches!(frame.kind, HEADERS | CONTINUATION) && frame.flags & END_HEADERS == 0;
             match frame.kind {
                 RST_STREAM if !self.resets.take(Instant::now()) => {
                     return Err(ProxyError::new(Kind::RapidReset, "too many streams were reset"));
@@ -65,6 +69,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Guarded<S> {
                 _ => {}
             }
         }
+        let rest = self.in_block || !self.received.is_between();
+        self.session.activity.awaits_rest(rest);
         Ok(())
     }
 

@@ -18,6 +18,8 @@ pub(super) enum Judgement {
     Slow,
     /// Nothing has happened for long.
     Idle,
+    /// Everything has been said, and the client does not close.
+    Over,
 }
 
 impl Patience {
@@ -38,7 +40,9 @@ impl Patience {
             return Judgement::Fine;
         }
         self.unchanged += 1;
-        if now.receiving {
+        if now.refuses {
+            Judgement::Over
+        } else if now.receiving {
             Judgement::Slow
         } else if self.unchanged >= self.idle_looks {
             Judgement::Idle

@@ -161,6 +161,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Strict<S> {
             if buf.filled().len() == start {
                 return Poll::Ready(Ok(()));
             }
+            this.activity.receives();
             this.admit(buf, start);
             if buf.filled().len() > start {
                 return Poll::Ready(Ok(()));

@@ -64,13 +64,7 @@ impl Drop for Watched {
 
 impl AsyncRead for Watched {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        let before = buf.filled().len();
-        let read = Pin::new(&mut this.stream).poll_read(cx, buf);
-        if buf.filled().len() > before {
-            this.activity.receives();
-        }
-        read
+        Pin::new(&mut self.get_mut().stream).poll_read(cx, buf)
     }
 }
 

@@ -52,3 +52,30 @@ fn silence_is_idle_after_its_time() {
         [Judgement::Fine, Judgement::Fine, Judgement::Fine, Judgement::Idle]
     );
 }
+
+#[test]
+fn a_refused_connection_that_its_client_keeps_open_is_over() {
+    let activity = Activity::default();
+    let mut patience = patience();
+    activity.receives();
+    activity.request_begins();
+    activity.refuse();
+    assert_eq!(patience.look(activity.look()), Judgement::Fine);
+    activity.request_ends();
+    assert_eq!(patience.look(activity.look()), Judgement::Fine);
+    assert_eq!(patience.look(activity.look()), Judgement::Over);
+}
+
+#[test]
+fn what_comes_whole_on_an_http2_connection_is_not_slow() {
+    let activity = Activity::default();
+    let mut patience = patience();
+    for (rest, judged) in [
+        (false, Judgement::Fine),
+        (true, Judgement::Fine),
+        (true, Judgement::Slow),
+    ] {
+        activity.awaits_rest(rest);
+        assert_eq!(patience.look(activity.look()), judged);
+    }
+}
