@@ -91,17 +91,19 @@ impl Exchange {
         &self.session
     }
 
-    /// Whether the request may be looked at all.
+    /// Makes the head unambiguous, if the request may be looked at at all.
     ///
     /// # Errors
     ///
-    /// Its stream refused it, or its head is too large.
-    pub(crate) fn admitted(&self, parts: &request::Parts) -> Result<(), ProxyError> {
+    /// Its stream refused it, or its head is too large, malformed, or could be understood in two ways.
+    pub(crate) fn admit(&self, head: &mut request::Parts) -> Result<(), ProxyError> {
         let session = &self.session;
         if session.is_http2() {
-            return headers::check_list(parts, session.worker.limits());
+            headers::check_list(head, session.worker.limits())?;
+        } else if let Some(refusal) = session.activity.refusal() {
+            return Err(refusal);
         }
-        session.activity.refusal().map_or(Ok(()), Err)
+        headers::sanitise(head)
     }
 
     /// How long the client may keep the request's body waiting. Streams of gRPC may be silent for as long as they like.

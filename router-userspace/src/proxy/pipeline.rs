@@ -101,8 +101,7 @@ async fn answer(
     let session = exchange.session().clone();
     let worker = &session.worker;
     let client = head.extensions.remove::<OnUpgrade>();
-    exchange.admitted(&head)?;
-    headers::sanitise(&mut head)?;
+    exchange.admit(&mut head)?;
     let explained = worker.disclosure().explain.as_ref();
     let explained = explained.filter(|name| head.headers.remove(*name).is_some());
 

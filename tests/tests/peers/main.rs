@@ -5,7 +5,6 @@
 mod bpftool;
 mod load;
 mod nginx;
-mod strict;
 mod transfers;
 
 use std::process::ExitCode;
@@ -18,7 +17,6 @@ const PROGRAMS: [&str; 4] = ["curl", "nginx", "h2load", "bpftool"];
 fn main() -> ExitCode {
     let themes = [
         ("transfers", transfers::TESTS),
-        ("strict", strict::TESTS),
         ("load", load::TESTS),
         ("bpftool", bpftool::TESTS),
     ];

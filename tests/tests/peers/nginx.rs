@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use tests::{
-    bed::{Agent, AgentOptions, Manifest, Node, Pod, ServicePort},
+    bed::{Agent, Manifest, Node, Pod, ServicePort},
     cluster::{route, rule},
     wait,
 };
@@ -72,11 +72,6 @@ impl Site {
 
     /// The agent, with a rule for the site.
     pub(crate) fn agent(&self) -> Result<Agent<'_>> {
-        self.agent_with(AgentOptions::default())
-    }
-
-    /// [`Site::agent`] with options.
-    pub(crate) fn agent_with(&self, options: AgentOptions) -> Result<Agent<'_>> {
         let port = ServicePort {
             name: "http",
             port: FRONTEND.port(),
@@ -87,11 +82,10 @@ impl Site {
             .service("site", &[FRONTEND.ip()], &[port], &[&self.server])
             .yaml()?;
         let rules = rule("site", "site", &route(&[("v1", 100)]));
-        let files = [
-            ("registry.yaml", registry.as_str()),
-            ("rules.yaml", rules.as_str()),
-        ];
-        Agent::start_with(&self.node, &files, options)
+        Agent::start(
+            &self.node,
+            &[("registry.yaml", &registry), ("rules.yaml", &rules)],
+        )
     }
 
     /// curl in the client pod; succeeds only when curl does.

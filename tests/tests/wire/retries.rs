@@ -17,6 +17,7 @@ use tokio::{io::AsyncWriteExt, net::TcpStream};
 use super::{
     bed::{Bed, SERVICE, rule, service, until},
     client::{Http2, empty, fetch, full, get, read_until},
+    frames::{DATA, END_STREAM, PING, Raw, frame, open},
     server::{Server, Speaks, nobody, text},
 };
 
@@ -475,18 +476,12 @@ async fn a_client_that_goes_away_ends_its_delay() {
     .await;
     drop(stream);
     assert_eq!(bed.lines(1).await[0].reason, "client-disconnected");
-    let mut client = Http2::connect(bed.address()).await;
-    client.0.ready().await.unwrap();
-    let request = Request::post(format!("http://{SERVICE}/"))
-        .body(full(10))
-        .unwrap();
-    let sending = tokio::spawn(client.0.send_request(request));
-    until("the connection", || {
-        bed.proxy.stats().totals().downstream_opened == 2
-    })
-    .await;
-    sending.abort();
-    drop(client);
+    let mut raw = Raw::connect(bed.address()).await;
+    let post = [open(1, &[]), frame(DATA, END_STREAM, 1, b"0123456789")].concat();
+    raw.send(&[post, frame(PING, 0, 0, &[0; 8])].concat()).await;
+    // Its answer shows that the request has been read.
+    raw.until(|received| received.kind == PING).await.unwrap();
+    drop(raw);
     let line = &bed.lines(2).await[1];
     assert_eq!((line.reason.as_str(), line.attempts), ("client-disconnected", 0));
 }
