@@ -1,5 +1,7 @@
 //! What becomes of a connection, and the one place that says so to the kernel and counts it.
 
+use core::ptr::read_volatile;
+
 use aya_ebpf::{
     helpers::generated::{bpf_get_smp_processor_id, bpf_set_retval},
     programs::SockAddrContext,
@@ -14,6 +16,8 @@ use crate::maps::{COUNTERS, fetch_add};
 pub(crate) type Verdict = Result<Reason, Reason>;
 
 const PROCEED: i32 = 1;
+/// Reason numbers are below 32.
+const REASON_MASK: u32 = 31;
 const REFUSE: i32 = 0;
 const ECONNREFUSED: i32 = 111;
 
@@ -40,7 +44,11 @@ pub(crate) fn finish(ctx: &SockAddrContext, verdict: Verdict) -> i32 {
 pub(crate) fn count(reason: Reason) {
     let shard = unsafe { bpf_get_smp_processor_id() } as u32 % COUNTER_SHARDS;
     if let Some(counters) = COUNTERS.get_ptr_mut(shard) {
-        // SAFETY: reason numbers are below 32, and the shard's value lives as long as the map.
-        fetch_add(unsafe { &raw mut (*counters).by_reason[reason as usize] }, 1);
+        // LLVM knows the numbers of reasons and computes their offsets in ways that the verifier cannot bound; it does not
+        // know what a volatile read gives, and keeps the mask.
+        let written = reason as u32;
+        let number = unsafe { read_volatile(&raw const written) } & REASON_MASK;
+        // SAFETY: the number is below 32, and the shard's value lives as long as the map.
+        fetch_add(unsafe { &raw mut (*counters).by_reason[number as usize] }, 1);
     }
 }
