@@ -142,6 +142,8 @@ pub struct Connect {
     pub identify: Identify,
     /// Connects to repeat on the same socket after one that failed.
     pub again: u32,
+    /// UDP sockets instead of TCP connections; nothing is sent on them.
+    pub udp: bool,
 }
 
 impl Connect {
@@ -155,6 +157,15 @@ impl Connect {
             hold: false,
             identify: Identify::Greeting,
             again: 0,
+            udp: false,
+        }
+    }
+
+    /// `count` UDP sockets connected to `target`, whose servers are named by the peer's address.
+    pub fn udp(target: SocketAddr, count: u64) -> Self {
+        Self {
+            udp: true,
+            ..Self::to(target, count).by_peer()
         }
     }
 

@@ -11,12 +11,22 @@ use super::node::Pod;
 /// A port of a service.
 #[derive(Clone, Copy, Debug)]
 pub struct ServicePort {
-    /// Name; its first word tells the protocol (`http`, `http2`, `grpc`, `tcp`).
+    /// Name; its first word tells the protocol (`http`, `http2`, `grpc`, `tcp`, `udp`).
     pub name: &'static str,
     /// Port that clients connect to.
     pub port: u16,
     /// Port that pods listen on.
     pub target: u16,
+}
+
+impl ServicePort {
+    fn protocol(&self) -> &'static str {
+        if self.name.starts_with("udp") {
+            "UDP"
+        } else {
+            "TCP"
+        }
+    }
 }
 
 /// Objects to be written to a file.
@@ -47,7 +57,9 @@ impl Manifest {
     ) -> Self {
         let service_ports: Vec<_> = ports
             .iter()
-            .map(|p| json!({"name": p.name, "port": p.port, "targetPort": p.target, "protocol": "TCP"}))
+            .map(
+                |p| json!({"name": p.name, "port": p.port, "targetPort": p.target, "protocol": p.protocol()}),
+            )
             .collect();
         self.0.push(json!({
             "apiVersion": "v1", "kind": "Service",
@@ -96,7 +108,7 @@ fn pod(pod: &Pod) -> Value {
 fn slice(service: &str, family: &str, ports: &[ServicePort], pods: &[&Pod]) -> Value {
     let ports: Vec<_> = ports
         .iter()
-        .map(|p| json!({"name": p.name, "port": p.target, "protocol": "TCP"}))
+        .map(|p| json!({"name": p.name, "port": p.target, "protocol": p.protocol()}))
         .collect();
     let endpoints: Vec<_> = pods
         .iter()

@@ -110,7 +110,12 @@ fn open(connect: &Connect) -> io::Result<TcpStream> {
         SocketAddr::V4(v4) if connect.mapped => (v4.ip().to_ipv6_mapped(), v4.port()).into(),
         target => target,
     };
-    let socket = Socket::new(Domain::for_address(target), Type::STREAM, Some(Protocol::TCP))?;
+    let (kind, protocol) = if connect.udp {
+        (Type::DGRAM, Protocol::UDP)
+    } else {
+        (Type::STREAM, Protocol::TCP)
+    };
+    let socket = Socket::new(Domain::for_address(target), kind, Some(protocol))?;
     socket.set_write_timeout(Some(TIMEOUT))?;
     socket.set_read_timeout(Some(TIMEOUT))?;
     if !connect.hold {

@@ -16,6 +16,8 @@ mod limits;
 mod outlier;
 mod programs;
 mod sources;
+mod subnets;
+mod udp;
 mod weights;
 
 use std::process::ExitCode;
@@ -31,6 +33,8 @@ fn main() -> ExitCode {
         ("balancing", balancing::TESTS),
         ("limits", limits::TESTS),
         ("sources", sources::TESTS),
+        ("subnets", subnets::TESTS),
+        ("udp", udp::TESTS),
         ("changes", changes::TESTS),
         ("lifecycle", lifecycle::TESTS),
         ("http", http::TESTS),
