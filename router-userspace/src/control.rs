@@ -124,7 +124,7 @@ pub struct Parts {
     pub config: PathBuf,
     /// Reads and compiles it.
     pub configuration: Box<dyn Configuration>,
-    /// What was touched there, as [`watch`] tells.
+    /// What was touched there, as [`watch()`] tells.
     pub touched: Arc<Touched>,
     /// Where snapshots are published.
     pub live: Arc<Live>,

@@ -91,6 +91,7 @@ fn workload(name: &str, service: &str, tags: &str) -> Workload {
         name: name.into(),
         labels: labels(tags),
         services: [ServiceName::new(service)].into(),
+        addresses: Vec::new(),
     }
 }
 
@@ -113,7 +114,7 @@ fn by_caller(policies: Vec<Policy>) -> [String; 4] {
         let caller = name.and_then(|name| snapshot.workload(name));
         let class = snapshot.class_of(caller);
         assert_eq!(class == ClassId::UNKNOWN, name.is_none());
-        let route = snapshot.route_tcp(port, class);
+        let route = snapshot.route_connection(port, class);
         let policy = route.policy(every).map(|id| snapshot.policy(id));
         let load_balancing = policy.map_or(LoadBalancing::default(), |p| p.load_balancing);
         assert_eq!(

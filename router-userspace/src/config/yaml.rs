@@ -42,7 +42,7 @@ pub fn to_yaml(value: &impl serde::Serialize) -> std::io::Result<String> {
     serde_yaml::to_string(value).map_err(std::io::Error::other)
 }
 
-/// The tree of one document when it is of the simple kind that [`plain`] knows; none says nothing about it.
+/// The tree of one document when it is of the simple kind that [`plain()`] knows; none says nothing about it.
 pub(super) fn plain(text: &str) -> Option<Node<'_>> {
     plain::parse(text)
 }

@@ -37,17 +37,6 @@ pub(super) fn contents(observer: &KernelObserver) -> io::Result<Vec<MapContents>
     sources.sort_unstable_by_key(|(cgroup, _)| *cgroup);
     let services: BTreeSet<u32> = frontends.iter().map(|&(_, service)| service).collect();
     let reached = reach(observer, &services);
-    let frontend = |(key, service): &(FrontendKey, u32)| {
-        let protocol = match key.protocol {
-            PROTOCOL_TCP => "tcp".to_owned(),
-            PROTOCOL_UDP => "udp".to_owned(),
-            other => other.to_string(),
-        };
-        entry(
-            SocketAddr::new(key.addr.to_ip(), key.port.port()),
-            vec![("protocol", protocol), ("service", service.to_string())],
-        )
-    };
     let source =
         |(cgroup, entry_): &(u64, SourceEntry)| entry(cgroup, vec![("class", entry_.class.to_string())]);
     Ok(vec![
@@ -101,6 +90,18 @@ pub(super) fn contents(observer: &KernelObserver) -> io::Result<Vec<MapContents>
         map(abi::CONFINEMENT, abi::MAX_CONFINEMENT, confinement(observer)?),
         map(abi::COUNTERS, abi::COUNTER_SHARDS, vec![counters(observer)]),
     ])
+}
+
+fn frontend((key, service): &(FrontendKey, u32)) -> MapEntry {
+    let protocol = match key.protocol {
+        PROTOCOL_TCP => "tcp".to_owned(),
+        PROTOCOL_UDP => "udp".to_owned(),
+        other => other.to_string(),
+    };
+    entry(
+        SocketAddr::new(key.addr.to_ip(), key.port.port()),
+        vec![("protocol", protocol), ("service", service.to_string())],
+    )
 }
 
 fn networks(observer: &KernelObserver) -> io::Result<Vec<MapEntry>> {
