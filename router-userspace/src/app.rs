@@ -214,6 +214,7 @@ impl Agent {
         )
         .context("starting the proxy")?;
         metrics.proxy(proxy.stats());
+        metrics.breakers(live.clone(), proxy.breakers());
         metrics.log(logger.dropped().clone());
         // No sign of life before there is something to route by: an empty snapshot would refuse everything.
         let alive = {
@@ -226,6 +227,7 @@ impl Agent {
             live,
             observed: Some(kernel.observed.clone()),
             outliers,
+            breakers: proxy.breakers(),
             readiness,
             metrics: Arc::new(metrics),
             config: settings.config.clone(),

@@ -35,6 +35,8 @@
 //! | `router_proxy_mirrors_total` | counter | outcome | copies of requests: `sent` and answered, `dropped` at a bound, `failed` |
 //! | `router_proxy_retries_refused_total` | counter | | retries not made: as many were under way as a policy or the retry budget allows |
 //! | `router_proxy_evictions_total` | counter | | idle connections closed to make room under a limit |
+//! | `router_requests_active` | gauge | policy, limit | under policies with limits on requests: `requests` with endpoints, `pending` ones, `retries` |
+//! | `router_requests_refused_total` | counter | policy, limit | what those limits refused |
 //! | `router_outlier_ejections_total` | counter | policy | endpoints ejected for their failures |
 //! | `router_outlier_kept_total` | counter | policy | endpoints that failed as often and stayed because of the policy's share |
 //! | `router_outlier_ejected` | gauge | policy | endpoints that are ejected now |
@@ -56,8 +58,14 @@ use prometheus_client::{
 };
 use tracing_appender::non_blocking::ErrorCounter;
 
-use crate::{enforce::outlier::Outliers, live::Live, observe::Observed, proxy::ProxyStats};
+use crate::{
+    enforce::{breaker::Breakers, outlier::Outliers},
+    live::Live,
+    observe::Observed,
+    proxy::ProxyStats,
+};
 
+mod breaker;
 mod kernel;
 mod log;
 mod outlier;
@@ -124,6 +132,12 @@ impl Metrics {
     pub fn proxy(&mut self, stats: Arc<ProxyStats>) {
         self.registry
             .register_collector(Box::new(proxy::ProxyCollector::new(stats)));
+    }
+
+    /// Adds what is under way under limits on requests.
+    pub fn breakers(&mut self, live: Arc<Live>, breakers: Arc<Breakers>) {
+        self.registry
+            .register_collector(Box::new(breaker::BreakerCollector::new(live, breakers)));
     }
 
     /// Adds what outlier detection does.

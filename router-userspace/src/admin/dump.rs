@@ -10,7 +10,7 @@ mod status;
 
 pub use explanation::{Asked, Decision, Explanation, KernelSide, KernelSubset, Outcome, Step, TargetOutcome};
 pub use outlier::OutlierDump;
-pub use requests::RequestLimitsDump;
+pub use requests::{RequestLimitsDump, RequestStatus, RequestUseDump};
 pub use snapshot::{PolicyDump, PortDump, RuleDump, SnapshotDump, SubsetDump, TargetDump, WorkloadDump};
 pub use status::{
     ConfigStatus, EjectedEndpoint, HookStatus, LimitStatus, MapDump, OutlierStatus, Problem, ServiceStatus,

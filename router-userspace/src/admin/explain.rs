@@ -19,6 +19,7 @@ use super::dump::{
     snapshot::{milliseconds, routed_by},
 };
 use super::ejections::Ejections;
+use crate::enforce::breaker::Breakers;
 use crate::observe::{Held, Observed, Routing};
 
 mod destination;
@@ -75,6 +76,8 @@ pub struct Seen<'s> {
     pub observed: Option<&'s dyn Observed>,
     /// Who is ejected.
     pub ejections: &'s Ejections,
+    /// What is under way under limits on requests; none: nobody knows.
+    pub breakers: Option<&'s Breakers>,
 }
 
 /// Answers a question by `snapshot`, with what is `seen` of the running agent.
@@ -316,7 +319,11 @@ fn decision(
 
 fn target(
     snapshot: &Snapshot,
-    Seen { observed, ejections }: Seen<'_>,
+    Seen {
+        observed,
+        ejections,
+        breakers,
+    }: Seen<'_>,
     (route, subset): (&Route<'_>, &Subset),
     (weight, share): (u32, f64),
 ) -> TargetOutcome {
@@ -343,7 +350,8 @@ fn target(
         load_balancing: route.load_balancing(subset).name().to_owned(),
         policy: policy.map(|p| {
             let limit = p.max_connections.and_then(|_| observed?.limit(&p.origin.object));
-            PolicyDump::new(p, limit.map(Into::into))
+            let requests = breakers.and_then(|b| b.usage(&p.origin.object));
+            PolicyDump::new(p, limit.map(Into::into), requests)
         }),
         refusal: subset.endpoints().is_empty().then(|| no_endpoints.to_owned()),
         endpoints: subset.endpoints().iter().map(endpoint).collect(),

@@ -116,6 +116,7 @@ fn explained(view: &View, query: &str) -> Answer {
     let seen = Seen {
         observed: view.observed.as_deref(),
         ejections: &ejections,
+        breakers: Some(&view.breakers),
     };
     match explain(&view.live.load(), seen, &question) {
         Ok(explanation) => json(&explanation),
@@ -178,6 +179,7 @@ mod tests {
         let live = Arc::new(Live::default());
         View {
             outliers: Arc::default(),
+            breakers: Arc::default(),
             metrics: Arc::new(Metrics::new(live.clone(), None)),
             live,
             observed: None,

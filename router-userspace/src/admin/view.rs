@@ -6,12 +6,12 @@ use router_rules::Snapshot;
 use serde_json::Value;
 
 use super::dump::{
-    ConfigStatus, EjectedEndpoint, HookStatus, LimitStatus, MapDump, OutlierStatus, Problem, ServiceStatus,
-    Status, VerdictCount, snapshot::routed_by,
+    ConfigStatus, EjectedEndpoint, HookStatus, LimitStatus, MapDump, OutlierStatus, Problem,
+    RequestLimitsDump, RequestStatus, ServiceStatus, Status, VerdictCount, snapshot::routed_by,
 };
 use super::ejections;
 use crate::{
-    enforce::outlier::Outliers,
+    enforce::{breaker::Breakers, outlier::Outliers},
     finding::Finding,
     live::Live,
     metrics::Metrics,
@@ -28,6 +28,8 @@ pub struct View {
     pub observed: Option<Arc<dyn Observed>>,
     /// Outlier detection.
     pub outliers: Arc<Outliers>,
+    /// What is under way under limits on requests.
+    pub breakers: Arc<Breakers>,
     /// Whether it is ready.
     pub readiness: Readiness,
     /// Every metric.
@@ -54,6 +56,7 @@ impl View {
             hooks_error,
             services: self.services(&snapshot),
             limits: self.limits(&snapshot),
+            requests: self.requests(&snapshot),
             outliers: self.outliers(&snapshot),
             verdicts: self.verdicts(),
         }
@@ -120,6 +123,17 @@ impl View {
             })
         };
         snapshot.policies().iter().filter_map(status).collect()
+    }
+
+    fn requests(&self, snapshot: &Snapshot) -> Vec<RequestStatus> {
+        let limited = snapshot.policies().iter().filter(|p| !p.http.is_empty());
+        let status = |policy: &router_rules::policy::Policy| RequestStatus {
+            policy: policy.origin.object.to_string(),
+            service: policy.destination.to_string(),
+            labels: policy.labels.to_string(),
+            limits: RequestLimitsDump::new(&policy.http, self.breakers.usage(&policy.origin.object)),
+        };
+        limited.map(status).collect()
     }
 
     fn outliers(&self, snapshot: &Snapshot) -> Vec<OutlierStatus> {

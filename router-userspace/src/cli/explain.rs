@@ -92,6 +92,7 @@ fn offline(args: &Args, directory: &std::path::Path) -> anyhow::Result<Explanati
     let seen = Seen {
         observed: None,
         ejections: &nobody,
+        breakers: None,
     };
     Ok(explain(&snapshot, seen, &question)?)
 }
@@ -225,6 +226,13 @@ fn render_target(text: &mut String, target: &TargetOutcome, paint: Paint) {
             "            {} ({}:{}){limit}{ejection}",
             policy.policy, policy.file, policy.line
         );
+        if let Some(source) = &policy.source {
+            let _ = writeln!(text, "              for calls from {source}");
+        }
+        let requests = policy.requests.words();
+        if !requests.is_empty() {
+            let _ = writeln!(text, "              {}", requests.join(", "));
+        }
     }
     if let Some(refusal) = &target.refusal {
         let _ = writeln!(text, "            {}", paint.bad(&format!("refused: {refusal}")));

@@ -9,7 +9,8 @@ use super::{
 };
 use crate::{
     admin::dump::{
-        ConfigStatus, HookStatus, LimitStatus, OutlierStatus, ServiceStatus, Status, VerdictCount,
+        ConfigStatus, HookStatus, LimitStatus, OutlierStatus, RequestStatus, ServiceStatus, Status,
+        VerdictCount,
     },
     datapath,
 };
@@ -70,6 +71,7 @@ fn render(status: &Status, paint: Paint) -> String {
     for section in [
         services(&status.services, paint),
         limits(&status.limits, paint),
+        requests(&status.requests, paint),
         outliers(&status.outliers, paint),
         verdicts(&status.verdicts, paint),
     ]
@@ -220,6 +222,19 @@ fn outliers(outliers: &[OutlierStatus], paint: Paint) -> Option<String> {
     (!outliers.is_empty()).then(|| table.render(paint, line))
 }
 
+fn requests(requests: &[RequestStatus], paint: Paint) -> Option<String> {
+    let mut table = Table::new(["REQUESTS UNDER POLICY", "SERVICE", "LABELS", "LIMITS"]);
+    for status in requests {
+        table.row([
+            status.policy.clone(),
+            status.service.clone(),
+            status.labels.clone(),
+            status.limits.words().join(", "),
+        ]);
+    }
+    (!requests.is_empty()).then(|| table.plain(paint))
+}
+
 fn verdicts(verdicts: &[VerdictCount], paint: Paint) -> Option<String> {
     let mut table = Table::new(["VERDICT OF THE KERNEL", "CONNECTIONS"]);
     for count in verdicts {
@@ -231,7 +246,7 @@ fn verdicts(verdicts: &[VerdictCount], paint: Paint) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::admin::dump::{EjectedEndpoint, LimitDump, Problem};
+    use crate::admin::dump::{EjectedEndpoint, LimitDump, Problem, RequestLimitsDump, RequestUseDump};
 
     #[test]
     fn a_status_reads_well() {
@@ -270,6 +285,23 @@ mod tests {
                     refused: 3,
                 }),
             }],
+            requests: vec![RequestStatus {
+                policy: "destination-policy reviews".into(),
+                service: "reviews.default.svc.cluster.local".into(),
+                labels: "(all)".into(),
+                limits: RequestLimitsDump {
+                    http_max_requests: Some(10),
+                    http_max_pending_requests: Some(5),
+                    requests: Some(RequestUseDump {
+                        active: 3,
+                        pending: 0,
+                        retries: 0,
+                        refused: 2,
+                        refused_retries: 0,
+                    }),
+                    ..RequestLimitsDump::default()
+                },
+            }],
             outliers: vec![OutlierStatus {
                 policy: "destination-policy reviews".into(),
                 service: "reviews.default.svc.cluster.local".into(),
@@ -296,6 +328,9 @@ cgroup/connect4  router_connect4  attached  42
 
 LIMIT OF POLICY             SERVICE                            LABELS  MAX  OPEN  REFUSED
 destination-policy mongodb  mongodb.default.svc.cluster.local  (all)   100  42    3
+
+REQUESTS UNDER POLICY       SERVICE                            LABELS  LIMITS
+destination-policy reviews  reviews.default.svc.cluster.local  (all)   3 of 10 requests at once, 0 of 5 waiting, 2 requests refused so far
 
 OUTLIERS OF POLICY          SERVICE                            LABELS  EJECTIONS  KEPT  EJECTED NOW
 destination-policy reviews  reviews.default.svc.cluster.local  (all)   4          1     10.0.0.7:9080 until 2026-01-02T03:04:35Z

@@ -6,6 +6,7 @@
 mod addresses;
 mod balancing;
 mod bed;
+mod breaker;
 mod changes;
 mod egress;
 mod explain;
@@ -32,6 +33,7 @@ fn main() -> ExitCode {
         ("weights", weights::TESTS),
         ("balancing", balancing::TESTS),
         ("limits", limits::TESTS),
+        ("breaker", breaker::TESTS),
         ("sources", sources::TESTS),
         ("subnets", subnets::TESTS),
         ("udp", udp::TESTS),

@@ -186,6 +186,7 @@ fn explained(snapshot: &Arc<Snapshot>, dialect: Dialect, ask: &Ask) -> Explanati
     let seen = explain::Seen {
         observed: None,
         ejections: &Ejections::default(),
+        breakers: None,
     };
     explain::explain(snapshot, seen, &question).unwrap()
 }

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{EndpointDump, LimitDump, outlier::OutlierDump, requests::RequestLimitsDump};
 use crate::admin::ejections::Ejections;
-use crate::admin::explain::words;
+use crate::{admin::explain::words, enforce::breaker::RequestUse};
 
 /// The compiled configuration in force.
 #[derive(Serialize, Deserialize, Clone, PartialEq, Debug)]
@@ -172,7 +172,7 @@ impl SnapshotDump {
             policies: snapshot
                 .policies()
                 .iter()
-                .map(|p| PolicyDump::new(p, None))
+                .map(|p| PolicyDump::new(p, None, None))
                 .collect(),
             workloads: snapshot.workloads().iter().map(workload).collect(),
         }
@@ -271,8 +271,8 @@ impl SubsetDump {
 }
 
 impl PolicyDump {
-    /// Dumps a policy with its limit's use.
-    pub fn new(policy: &Policy, limit: Option<LimitDump>) -> Self {
+    /// Dumps a policy with the use of its limits.
+    pub fn new(policy: &Policy, limit: Option<LimitDump>, requests: Option<RequestUse>) -> Self {
         Self {
             policy: policy.origin.object.to_string(),
             file: policy.origin.file.to_string(),
@@ -283,7 +283,7 @@ impl PolicyDump {
             load_balancing: policy.load_balancing.name().to_owned(),
             max_connections: policy.max_connections,
             outlier_detection: policy.outlier_detection.as_ref().map(OutlierDump::new),
-            requests: RequestLimitsDump::new(&policy.http),
+            requests: RequestLimitsDump::new(&policy.http, requests),
             limit,
         }
     }

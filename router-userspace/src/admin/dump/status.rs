@@ -6,7 +6,7 @@ use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::LimitDump;
+use super::{LimitDump, RequestStatus};
 use crate::observe::Hook;
 
 /// How the agent is.
@@ -30,6 +30,9 @@ pub struct Status {
     pub services: Vec<ServiceStatus>,
     /// Policies with a connection limit.
     pub limits: Vec<LimitStatus>,
+    /// Policies with limits on requests.
+    #[serde(default)]
+    pub requests: Vec<RequestStatus>,
     /// Policies that eject failing endpoints.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub outliers: Vec<OutlierStatus>,

@@ -125,6 +125,7 @@ fn ask(destination: &str, from: Option<&str>, headers: &[&str]) -> Result<Explan
     let seen = Seen {
         observed: Some(&Kernel),
         ejections: &Ejections::default(),
+        breakers: None,
     };
     explain(&snapshot(), seen, &question)
 }
@@ -266,6 +267,7 @@ fn preflights_go_nowhere_and_copies_are_shown() {
         let seen = Seen {
             observed: None,
             ejections: &Ejections::default(),
+            breakers: None,
         };
         explain(&shared(), seen, &question).unwrap().decision
     };
