@@ -13,7 +13,7 @@ use router_common::{
     route::{RouteWord, Subset},
     service::{FrontendKey, Service},
 };
-use router_rules::Snapshot;
+use router_rules::{Snapshot, outlier::Ejected};
 use router_userspace::{
     compile::compile,
     config::{Directory, LoadLimits, Suspects},
@@ -53,7 +53,9 @@ fn start(path: &Path) {
     let compiled = timed("compile", || compile(&documents)).expect("a sound configuration");
     let callers = BTreeMap::new();
     let snapshot = timed("snapshot", || Snapshot::build(compiled.model, 1));
-    let wanted = timed("desired", || desired(&snapshot, &callers, OnProxyDown::Direct));
+    let wanted = timed("desired", || {
+        desired(&snapshot, &callers, OnProxyDown::Direct, &Ejected::default())
+    });
     let mut state = State::default();
     let report = timed("plan and apply", || reconcile(&mut state, &wanted, &mut Nowhere));
     println!("{:?}", report.expect("room for everything"));
@@ -66,7 +68,7 @@ fn start(path: &Path) {
     let compiled = timed("change: compile", || compile(&documents)).expect("a sound configuration");
     let next = timed("change: snapshot", || Snapshot::build(compiled.model, 2));
     let wanted = timed("change: desired", || {
-        desired(&next, &callers, OnProxyDown::Direct)
+        desired(&next, &callers, OnProxyDown::Direct, &Ejected::default())
     });
     let report = timed("change: plan and apply", || {
         reconcile(&mut state, &wanted, &mut Nowhere)

@@ -190,12 +190,10 @@ impl Agent {
         // Watched before it is read, so that no change is missed.
         let touched = Arc::new(Touched::default());
         let watch = control::watch(&settings.config, touched.clone(), events.clone())?;
+        let directory = Directory::new(settings.config.clone(), LoadLimits::default());
         let mut control = Control::new(Parts {
             config: settings.config.clone(),
-            configuration: Box::new(Files(Directory::new(
-                settings.config.clone(),
-                LoadLimits::default(),
-            ))),
+            configuration: Box::new(Files(directory)),
             touched,
             live: live.clone(),
             callers: callers.clone(),

@@ -248,9 +248,8 @@ mod tests {
     use super::*;
     use crate::admin::dump::{EjectedEndpoint, LimitDump, Problem, RequestLimitsDump, RequestUseDump};
 
-    #[test]
-    fn a_status_reads_well() {
-        let status = Status {
+    fn full() -> Status {
+        Status {
             version: "0.1.0".into(),
             pid: 7,
             waiting_for: Vec::new(),
@@ -317,7 +316,11 @@ mod tests {
                 verdict: "routed".into(),
                 connections: 12,
             }],
-        };
+        }
+    }
+
+    #[test]
+    fn a_status_reads_well() {
         let expected = "\
 router 0.1.0 (pid 7)  ready
 configuration /etc/router  generation 3  read 2026-01-02T03:04:05Z  has errors; the one before stays in force
@@ -338,6 +341,6 @@ destination-policy reviews  reviews.default.svc.cluster.local  (all)   4        
 VERDICT OF THE KERNEL  CONNECTIONS
 routed                 12
 ";
-        assert_eq!(render(&status, Paint::plain()), expected);
+        assert_eq!(render(&full(), Paint::plain()), expected);
     }
 }
