@@ -135,7 +135,7 @@ impl<'r> Review<'r> {
         };
         if !policy.item.http.is_empty() && has_only_tcp(destination) {
             let message = format!(
-                "{} has only TCP ports, so limits on requests have no effect",
+                "{} has no HTTP port, so limits on requests have no effect",
                 destination.name
             );
             let hint = "name the port http-…, http2-… or grpc-…, or set its appProtocol";
@@ -309,7 +309,7 @@ impl<'r> Review<'r> {
             (!item.mirrors.is_empty(), "mirror", "has no effect"),
         ];
         for (_, field, effect) in needs.into_iter().filter(|need| need.0) {
-            let message = format!("{} has only TCP ports, so this {effect}", destination.name);
+            let message = format!("{} has no HTTP port, so this {effect}", destination.name);
             let hint = "name the port http-…, http2-… or grpc-…, or set its appProtocol";
             let finding = rule
                 .position
