@@ -120,7 +120,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Demo { keep } => return programs::demo(keep),
         Command::Test(options) => return test::run(&options),
         Command::Fuzz { target, seconds } => {
-            let counts = test::fuzz::run(target.as_deref(), seconds)?;
+            let counts = test::fuzz::run(target.as_deref(), seconds, None)?;
             anyhow::ensure!(counts.passed > 0 || counts.failed > 0, "there is no such target");
             if counts.failed > 0 {
                 return Ok(ExitCode::FAILURE);

@@ -26,6 +26,10 @@ use crate::{
     workspace,
 };
 
+/// What random tests begin with unless told otherwise: a change is judged by what it changed, not by the draw. Other
+/// draws are for `cargo xtask fuzz`, `--seed`, and a plain `cargo test`.
+const SEED: u64 = 1;
+
 /// Longest run of one tier on the host.
 const HOST_LIMIT: Duration = Duration::from_secs(25 * 60);
 
@@ -82,6 +86,9 @@ pub(crate) struct Options {
     /// Seconds that a virtual machine may take.
     #[arg(long, default_value_t = 1500, value_name = "SECONDS")]
     vm_limit: u64,
+    /// What random tests begin with.
+    #[arg(long, default_value_t = SEED, value_name = "NUMBER")]
+    seed: u64,
 }
 
 impl Options {
@@ -107,6 +114,14 @@ impl Options {
         }
     }
 
+    /// Hands the seed to our tests and to those of proptest.
+    fn seed(&self, tests: &mut Command) {
+        let seed = self.seed.to_string();
+        tests
+            .env("ROUTER_TEST_SEED", &seed)
+            .env("PROPTEST_RNG_SEED", &seed);
+    }
+
     /// Arguments of a test binary.
     fn arguments(&self) -> Vec<String> {
         self.filter.iter().cloned().collect()
@@ -124,7 +139,9 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
         match tier {
             Tier::Unit => summary.time(&name, || unit(&targets, options)),
             Tier::Golden | Tier::Wire => summary.time(&name, || cargo_test(&["--test", &name], options)),
-            Tier::Fuzz => summary.time(&name, || fuzz::run(options.filter.as_deref(), fuzz::SECONDS)),
+            Tier::Fuzz => summary.time(&name, || {
+                fuzz::run(options.filter.as_deref(), fuzz::SECONDS, Some(options.seed))
+            }),
             Tier::Bytecode => summary.time(&name, || {
                 bytecode::run(&ebpf::object(), options.filter.as_deref().unwrap_or(""))
             }),
@@ -163,6 +180,7 @@ fn cargo_test(targets: &[&str], options: &Options) -> Result<Counts> {
         ])
         .args(targets);
     cargo.arg("--").args(options.arguments());
+    options.seed(&mut cargo);
     harness::run(&mut cargo, HOST_LIMIT)
 }
 
