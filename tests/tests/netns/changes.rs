@@ -4,7 +4,7 @@ use std::{fs, net::SocketAddr, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use tests::{
-    bed::remote,
+    bed::{agent::Agent, remote},
     cluster::{Cluster, RULES, STORE, TCP, split},
     harness::{Test, note},
     protocol::{Command, Connect},
@@ -18,6 +18,7 @@ pub(crate) const TESTS: &[Test] = &[
         change_under_load,
     ),
     ("a_broken_file_changes_nothing_and_is_reported", broken_file),
+    ("a_doubtful_file_is_in_force_and_reported", doubtful_file),
     ("a_swapped_config_map_is_seen", config_map),
     ("endpoints_come_and_go_under_load", endpoints_come_and_go),
     ("weights_change_while_http_flows", http_change_under_load),
@@ -62,10 +63,11 @@ fn broken_file() -> Result<()> {
         (
             "destination: store.default.svc.cluster.local\nroute:\n- tags: {version: v2}\n  wieght: 100\n",
             "wieght",
+            "unknown-field",
         ),
-        ("destination: [store\n", RULES),
+        ("destination: [store\n", RULES, "syntax"),
     ];
-    for (text, named) in mistakes {
+    for (text, named, code) in mistakes {
         agent.write(RULES, text)?;
         let refused = wait::until("the file to be refused", SOON, || {
             let status = agent.status().ok()?;
@@ -79,6 +81,7 @@ fn broken_file() -> Result<()> {
         wait::until("the log to say what is wrong", SOON, || {
             agent.log().ok()?.contains(named).then_some(())
         })?;
+        counted(&agent, code, "error")?;
         let seen = cluster.b.connect(Connect::to(STORE, 100))?;
         ensure!(seen.from("v1") == 100, "{seen:?}");
     }
@@ -87,6 +90,33 @@ fn broken_file() -> Result<()> {
     ensure!(seen.from("v2") == 100, "{seen:?}");
     let seen = remote::connected(load.stop()?)?;
     ensure!(seen.failed() == 0, "{seen:?}");
+    Ok(())
+}
+
+fn doubtful_file() -> Result<()> {
+    let cluster = Cluster::new()?;
+    let agent = cluster.agent("")?;
+    agent.change(RULES, &split("store", &[("v1", 30), ("v2", 30)]))?;
+    let seen = cluster.a.connect(Connect::to(STORE, 100))?;
+    ensure!(seen.from("v1") == 50 && seen.from("v2") == 50, "{seen:?}");
+    let config = agent.status()?["config"].clone();
+    let told = config["findings"].to_string();
+    ensure!(
+        config["accepted"] == true && told.contains("weights-sum"),
+        "{config}"
+    );
+    wait::until("the log to name the rule", SOON, || {
+        let log = agent.log().ok()?;
+        (log.contains("weights-sum") && log.contains(RULES)).then_some(())
+    })?;
+    counted(&agent, "weights-sum", "warning")
+}
+
+/// The metrics know one finding of `code`, and its severity.
+fn counted(agent: &Agent<'_>, code: &str, severity: &str) -> Result<()> {
+    let line = format!("router_config_findings{{code=\"{code}\",severity=\"{severity}\"}} 1");
+    let metrics = agent.admin("/metrics")?.body;
+    ensure!(metrics.lines().any(|l| l == line), "no {line} in\n{metrics}");
     Ok(())
 }
 
