@@ -137,10 +137,31 @@ impl Results<'_> {
         to: (System, Size),
         value: Value,
     ) -> Option<f64> {
+        self.compared(case, of, to, |of, to| value(of) / value(to))
+    }
+
+    /// Median over the rounds of what one system's value has beyond another's.
+    pub(crate) fn difference(
+        &self,
+        case: &str,
+        of: (System, Size),
+        to: (System, Size),
+        value: Value,
+    ) -> Option<f64> {
+        self.compared(case, of, to, |of, to| value(of) - value(to))
+    }
+
+    fn compared(
+        &self,
+        case: &str,
+        of: (System, Size),
+        to: (System, Size),
+        compare: impl Fn(&Measured, &Measured) -> f64,
+    ) -> Option<f64> {
         let of = self.find(case, of.0, of.1)?;
         let to = self.find(case, to.0, to.1)?;
         let rounds = of.rounds.iter().zip(&to.rounds);
-        let ratio = median(rounds.map(|(of, to)| value(of) / value(to)).collect());
-        ratio.is_finite().then_some(ratio)
+        let compared = median(rounds.map(|(of, to)| compare(of, to)).collect());
+        compared.is_finite().then_some(compared)
     }
 }
