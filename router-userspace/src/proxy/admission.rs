@@ -6,10 +6,12 @@
 use std::{sync::Arc, time::Duration};
 
 use router_rules::policy::HttpLimits;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 use super::{
+    body::Transfer,
     error::{Kind, ProxyError},
+    forward::Deadline,
     upstream::{ConnectError, Fresh, Lease, Target, Wanted},
     worker::Worker,
 };
@@ -161,24 +163,23 @@ impl<'v> Admission<'v> {
     }
 }
 
-/// The time of an attempt, connecting included.
+/// The time of an attempt, connecting included. It begins anew when the request is complete, as the request's own does.
 pub(crate) struct Attempt {
     /// None: only the request's own.
-    limit: Option<Duration>,
-    expiry: Option<Instant>,
+    deadline: Option<Deadline>,
 }
 
 impl Attempt {
-    /// Begins now; zero is no limit.
-    pub(crate) fn begin(limit: Option<Duration>) -> Self {
-        let limit = limit.filter(|limit| !limit.is_zero());
-        let mut attempt = Self { limit, expiry: None };
-        attempt.restart();
-        attempt
+    /// Begins now; a time of zero is no limit.
+    pub(crate) fn begin(limit: Option<(Duration, Option<Arc<Transfer>>)>) -> Self {
+        let deadline = limit.map(|(limit, request)| Deadline::new(limit, Instant::now(), request));
+        Self { deadline }
     }
 
     fn restart(&mut self) {
-        self.expiry = self.limit.and_then(|limit| Instant::now().checked_add(limit));
+        if let Some(deadline) = &mut self.deadline {
+            deadline.begin(Instant::now());
+        }
     }
 
     /// Awaits a part of the attempt.
@@ -187,11 +188,15 @@ impl Attempt {
     ///
     /// Its time is over.
     pub(crate) async fn within<T>(&self, part: impl Future<Output = T>) -> Result<T, ProxyError> {
-        match self.expiry {
-            None => Ok(part.await),
-            Some(expiry) => timeout_at(expiry, part)
-                .await
-                .map_err(|_| ProxyError::new(Kind::PerTryTimeout, "upstream request timeout")),
+        let Some(deadline) = &self.deadline else {
+            return Ok(part.await);
+        };
+        tokio::select! {
+            biased;
+            outcome = part => Ok(outcome),
+            () = deadline.clone().passed() => {
+                Err(ProxyError::new(Kind::PerTryTimeout, "upstream request timeout"))
+            }
         }
     }
 }

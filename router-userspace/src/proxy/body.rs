@@ -35,6 +35,8 @@ mod response;
 #[derive(Debug, Default)]
 pub(crate) struct Transfer {
     bytes: AtomicU64,
+    /// The attempt that is under way has asked for it.
+    asked: AtomicBool,
     /// When the body ended, failed or was given up.
     settled: OnceLock<Instant>,
     whole: AtomicBool,
@@ -48,6 +50,16 @@ impl Transfer {
     /// Bytes received so far.
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes.load(Relaxed)
+    }
+
+    /// An attempt begins, and has not asked for the body yet.
+    pub(crate) fn attempt_begins(&self) {
+        self.asked.store(false, Relaxed);
+    }
+
+    /// True when the attempt under way has asked for the body.
+    pub(crate) fn is_asked(&self) -> bool {
+        self.asked.load(Relaxed)
     }
 
     /// True when the body was forwarded to its end.
@@ -123,6 +135,7 @@ impl Metered {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        self.transfer.asked.store(true, Relaxed);
         let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) else {
             ready!(self.allowance.poll_used_up(cx));
             let error = ProxyError::new(Kind::BodyTimeout, "the request's body took too long");

@@ -25,7 +25,8 @@ use crate::enforce::breaker::Place;
 use crate::enforce::outlier::Watch;
 
 /// Until when a response must be complete. It runs from the moment when the request is, so that an upload or a
-/// stream in both directions is not cut while the client still sends (Envoy does the same).
+/// stream in both directions is not cut while the client still sends (Envoy does the same). As long as no attempt has
+/// asked for the body, the client keeps nobody waiting: it runs all the same.
 #[derive(Clone, Debug)]
 pub(crate) struct Deadline {
     /// None: never.
@@ -44,18 +45,40 @@ impl Deadline {
         }
     }
 
+    /// Runs from `begun` instead.
+    pub(crate) const fn begin(&mut self, begun: Instant) {
+        self.begun = begun;
+    }
+
     /// Resolves when the time is over.
     pub(crate) async fn passed(self) {
         let Some(limit) = self.limit else {
             return std::future::pending().await;
         };
-        let begun = match &self.request {
-            Some(request) => request.settled().await.max(self.begun),
-            None => self.begun,
-        };
-        match begun.checked_add(limit) {
-            Some(at) => sleep_until(at).await,
-            None => std::future::pending().await,
+        let mut begun = self.begun;
+        loop {
+            let Some(at) = begun.checked_add(limit) else {
+                return std::future::pending().await;
+            };
+            let Some(request) = &self.request else {
+                return sleep_until(at).await;
+            };
+            tokio::select! {
+                biased;
+                settled = request.settled() => {
+                    return match settled.max(self.begun).checked_add(limit) {
+                        Some(at) => sleep_until(at).await,
+                        None => std::future::pending().await,
+                    };
+                }
+                () = sleep_until(at) => {
+                    if !request.is_asked() {
+                        return;
+                    }
+                    // A later attempt may not get as far as this one.
+                    begun = at;
+                }
+            }
         }
     }
 }
@@ -172,10 +195,15 @@ async fn attempts(
             policy: destination.policy.clone(),
         };
         let body = outbound.body.next();
+        let transfer = exchange.request.as_ref();
+        if let Some(transfer) = transfer {
+            transfer.attempt_begins();
+        }
+        let per_try_timeout = destination.retries.and_then(|retries| retries.per_try_timeout);
         let mut way = Way {
             target: &target,
             admission: &mut *admission,
-            limit: destination.retries.and_then(|retries| retries.per_try_timeout),
+            limit: per_try_timeout.map(|limit| (limit, transfer.cloned())),
         };
         if left == 0 {
             let request = Request::from_parts(outbound.head, body);
@@ -233,8 +261,8 @@ impl Answer {
 pub(super) struct Way<'w, 'v> {
     pub(super) target: &'w Target,
     pub(super) admission: &'w mut Admission<'v>,
-    /// Time of the attempt; none: only the request's own.
-    pub(super) limit: Option<Duration>,
+    /// Time of the attempt, with the body that it sends; none: only the request's own.
+    pub(super) limit: Option<(Duration, Option<Arc<Transfer>>)>,
 }
 
 /// Sends a request to one endpoint.
@@ -266,7 +294,7 @@ pub(super) async fn send(
     mut request: Request<RequestBody>,
 ) -> Result<(Response<Incoming>, Lease), ProxyError> {
     let mut fresh = Fresh::No;
-    let mut attempt = Attempt::begin(way.limit);
+    let mut attempt = Attempt::begin(way.limit.take());
     loop {
         let mut lease = way
             .admission

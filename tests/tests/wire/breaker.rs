@@ -26,7 +26,7 @@ use tokio::{sync::Semaphore, task::JoinHandle};
 
 use super::{
     bed::{Bed, CALLER, SERVICE, rule, service, until, written},
-    client::{Http1, Http2, Whole, empty, fetch, get},
+    client::{Http1, Http2, Whole, empty, fetch, full, get},
     server::{Server, Speaks, text},
 };
 
@@ -302,6 +302,10 @@ async fn time_in_the_queue_is_the_requests_but_not_the_attempts() {
     let bed = start(model, Some(1), pending(2));
     let requests = queue(&bed, &gated, &["/0", "/patient"]).await;
     let hasty = sent(&bed, "/hasty").await.unwrap();
+    assert_eq!(outcome(&hasty), (504, "request-timeout"));
+    // Nobody has asked for its body yet: it is not the client who keeps the request waiting.
+    let upload = get("/hasty").method("POST").body(full(1_000_000)).unwrap();
+    let hasty = fetch(bed.address(), upload).await;
     assert_eq!(outcome(&hasty), (504, "request-timeout"));
     // It has waited longer than its attempts may take: the hasty one came later.
     assert_eq!(in_use(&bed).pending, 1);

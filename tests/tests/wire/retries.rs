@@ -225,6 +225,65 @@ async fn a_try_that_takes_too_long_is_given_up_and_retried() {
 }
 
 #[tokio::test]
+async fn the_time_of_a_try_runs_from_the_end_of_the_request() {
+    let server = Server::echo(Speaks::Http1).await;
+    let bed = Bed::start(retrying(
+        service(Protocol::Http, &[(server.address, "v1")]),
+        1,
+        Some(200),
+        10_000,
+    ));
+    let mut stream = TcpStream::connect(bed.address()).await.unwrap();
+    let head = "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\n\r\n";
+    stream.write_all(head.as_bytes()).await.unwrap();
+    for byte in [b"s", b"l", b"o", b"w", b"!"] {
+        // waits: the upload takes longer than a try may.
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        stream.write_all(byte).await.unwrap();
+    }
+    let answer = read_until(&mut stream, "slow!").await;
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    assert_eq!(server.counts.requests(), 1);
+}
+
+/// A body that no attempt has asked for holds up no timeout.
+#[tokio::test]
+async fn an_upload_that_reaches_nobody_never_goes_past_the_timeout() {
+    let listener = nobody_accepts();
+    let address = listener.local_addr().unwrap().as_socket().unwrap();
+    let bed = Bed::start(retrying(
+        service(Protocol::Http, &[(address, "v1")]),
+        3,
+        None,
+        300,
+    ));
+    let upload = get("/").method("POST").body(full(1_000_000)).unwrap();
+    let begun = Instant::now();
+    let answer = fetch(bed.address(), upload).await;
+    assert_eq!(
+        (answer.status.as_u16(), answer.reason()),
+        (504, "request-timeout")
+    );
+    assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
+}
+
+/// A listener whose queue is full, so that connecting to it takes for ever.
+fn nobody_accepts() -> socket2::Socket {
+    let listener = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    let address: std::net::SocketAddr = "127.0.0.1:0".parse().unwrap();
+    listener.bind(&address.into()).unwrap();
+    listener.listen(0).unwrap();
+    let address = listener.local_addr().unwrap();
+    for _ in 0..2 {
+        let filler = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        filler.set_nonblocking(true).unwrap();
+        let _ = filler.connect(&address);
+        std::mem::forget(filler);
+    }
+    listener
+}
+
+#[tokio::test]
 async fn retries_never_go_past_the_timeout() {
     let server = silent().await;
     let bed = Bed::start(retrying(
