@@ -21,6 +21,7 @@ mod wire {
     mod cors;
     mod disclosure;
     mod drain;
+    mod early;
     mod faults;
     mod grpc;
     mod http2;

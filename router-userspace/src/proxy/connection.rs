@@ -29,7 +29,7 @@ use crate::enforce::Origin;
 
 mod activity;
 
-pub(crate) use activity::{Activity, Look, Switch};
+pub(crate) use activity::{Activity, Look, Part, Switch};
 
 /// The client's connection preface of HTTP/2 with prior knowledge.
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";

@@ -51,6 +51,7 @@ pub(crate) async fn serve(
     let malformed = outcome
         .as_ref()
         .is_err_and(|error| error.side() == Side::Downstream);
+    let own = !matches!(outcome, Ok(Reply::Forwarded(_)));
     let mut response = match outcome {
         Ok(Reply::Forwarded(forwarded)) => forwarded.into_response(exchange),
         Ok(Reply::Own(own)) => respond::answer(own, exchange),
@@ -62,7 +63,9 @@ pub(crate) async fn serve(
     additions.write(response.headers_mut());
     let tunnel = response.status() == StatusCode::SWITCHING_PROTOCOLS;
     let spoilt = malformed || session.activity.answered(tunnel);
-    if (spoilt || session.worker.is_stopping()) && !session.is_http2() && !tunnel {
+    // Nobody waits for the rest of a request whose answer no endpoint has sent.
+    let cut = own && session.activity.is_unfinished();
+    if (spoilt || cut || session.worker.is_stopping()) && !session.is_http2() && !tunnel {
         if spoilt {
             session.activity.refuse();
         }

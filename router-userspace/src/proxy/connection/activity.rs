@@ -18,6 +18,8 @@ pub(crate) struct Activity {
     requests: AtomicU64,
     /// A head is on its way.
     receiving: AtomicBool,
+    /// Of the last HTTP/1.1 request something has not come yet.
+    unfinished: AtomicBool,
     /// The head that is on its way is to be refused.
     head_overdue: AtomicBool,
     /// The connection is to end with a reset.
@@ -37,6 +39,17 @@ pub(crate) struct Activity {
     tunnel: AtomicBool,
     /// Streams that a rule's fault resets, as long as their frames have not been sent.
     own_resets: AtomicU32,
+}
+
+/// Where in an HTTP/1.1 client's requests the bytes end that have come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Part {
+    /// Within a head.
+    Head,
+    /// Behind a head, and before the end of its request.
+    Body,
+    /// Behind a request.
+    End,
 }
 
 /// What became of a request for another protocol.
@@ -70,11 +83,17 @@ impl Activity {
         self.in_flight.fetch_sub(1, Relaxed);
     }
 
-    /// Bytes came on an HTTP/1.1 connection.
-    pub(crate) fn receives(&self) {
+    /// Bytes came on an HTTP/1.1 connection, and the last of them belong to this part of a request.
+    pub(crate) fn receives(&self, part: Part) {
+        self.unfinished.store(part == Part::Body, Relaxed);
         if self.in_flight.load(Relaxed) == 0 {
-            self.receiving.store(true, Relaxed);
+            self.receiving.store(part == Part::Head, Relaxed);
         }
+    }
+
+    /// True when the last HTTP/1.1 request has not come to its end.
+    pub(crate) fn is_unfinished(&self) -> bool {
+        self.unfinished.load(Relaxed)
     }
 
     /// Whether part of a frame or header block has come on an HTTP/2 connection, and the rest has not.

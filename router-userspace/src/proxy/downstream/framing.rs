@@ -144,6 +144,14 @@ impl Framing {
         matches!(self.state, State::Request | State::Fields)
     }
 
+    /// True between a head and the end of its request.
+    pub const fn is_in_body(&self) -> bool {
+        matches!(
+            self.state,
+            State::Body(_) | State::ChunkSize | State::Chunk(_) | State::ChunkEnd | State::Trailers
+        )
+    }
+
     /// The first line of the head that the window begins with, once it has been read.
     pub fn first_line<'w>(&self, window: &'w [u8]) -> Option<&'w [u8]> {
         window.get(..self.first_line).filter(|line| !line.is_empty())

@@ -18,7 +18,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::framing::{Bounds, Framing};
 use crate::proxy::{
-    connection::{Activity, Switch},
+    connection::{Activity, Part, Switch},
     error::{Kind, ProxyError},
 };
 
@@ -84,11 +84,23 @@ impl<S: AsyncRead + Unpin> Strict<S> {
             self.passed = progress.passed;
             progress
         };
+        self.activity.receives(self.part());
         if let Some(error) = progress.refused {
             self.refuse(error);
         } else if self.framing.is_parked() {
             self.activity
                 .switch_is_pending(self.framing.heads(), self.framing.is_early());
+        }
+    }
+
+    /// Where the bytes end that have come.
+    fn part(&self) -> Part {
+        if self.framing.is_in_body() {
+            Part::Body
+        } else if self.held.len() > self.passed {
+            Part::Head
+        } else {
+            Part::End
         }
     }
 
@@ -161,7 +173,6 @@ impl<S: AsyncRead + Unpin> AsyncRead for Strict<S> {
             if buf.filled().len() == start {
                 return Poll::Ready(Ok(()));
             }
-            this.activity.receives();
             this.admit(buf, start);
             if buf.filled().len() > start {
                 return Poll::Ready(Ok(()));

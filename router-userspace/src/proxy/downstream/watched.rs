@@ -18,9 +18,10 @@ use tokio::{
 
 use crate::proxy::connection::Activity;
 
-/// Bytes that are thrown away after a refusal, so that closing does not reset the connection under the response.
-/// nginx and Apache wait in the same way ("lingering close").
-const LINGERING_BYTES: usize = 64 * 1024;
+/// Bytes that are thrown away behind the last response, so that closing does not reset the connection under it: its
+/// client may read no response before it has sent all of its request. nginx and Apache wait in the same way ("lingering
+/// close"), for a time; whoever looks after slow clients ends this too.
+const LINGERING_BYTES: usize = 16 * 1024 * 1024;
 
 pub(super) struct Watched {
     stream: TcpStream,
@@ -39,7 +40,7 @@ impl Watched {
 
     /// Throws away what the client still sends, until it closes or has sent too much.
     fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let mut scratch = [0; 1024];
+        let mut scratch = [0; 4096];
         while self.lingering > 0 {
             let mut buf = ReadBuf::new(&mut scratch);
             match ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buf)) {
@@ -92,6 +93,9 @@ impl AsyncWrite for Watched {
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         ready!(Pin::new(&mut this.stream).poll_shutdown(cx))?;
+        if this.activity.is_unfinished() {
+            this.activity.refuse();
+        }
         if this.activity.refuses() && !this.activity.is_aborted() {
             ready!(this.poll_linger(cx));
         }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::proxy::connection::Activity;
+use crate::proxy::connection::{Activity, Part};
 
 fn patience() -> Patience {
     Patience::new(&Limits {
@@ -17,9 +17,9 @@ fn patience() -> Patience {
 fn a_head_that_takes_longer_than_a_look_is_slow() {
     let activity = Activity::default();
     let mut patience = patience();
-    activity.receives();
+    activity.receives(Part::Head);
     assert_eq!(patience.look(activity.look()), Judgement::Fine);
-    activity.receives();
+    activity.receives(Part::Head);
     assert_eq!(patience.look(activity.look()), Judgement::Slow);
 }
 
@@ -27,17 +27,33 @@ fn a_head_that_takes_longer_than_a_look_is_slow() {
 fn a_request_ends_the_wait_for_its_head() {
     let activity = Activity::default();
     let mut patience = patience();
-    activity.receives();
+    activity.receives(Part::Head);
     assert_eq!(patience.look(activity.look()), Judgement::Fine);
     activity.request_begins();
     for _ in 0..10 {
         // Its body and its response may take any time.
-        activity.receives();
+        activity.receives(Part::Body);
         assert_eq!(patience.look(activity.look()), Judgement::Fine);
     }
     activity.request_ends();
-    activity.receives();
+    activity.receives(Part::Head);
     assert_eq!(patience.look(activity.look()), Judgement::Fine);
+}
+
+#[test]
+fn the_rest_of_a_request_that_has_its_answer_is_no_head() {
+    let activity = Activity::default();
+    let mut patience = patience();
+    activity.receives(Part::Body);
+    activity.request_begins();
+    activity.request_ends();
+    activity.receives(Part::Body);
+    assert!(activity.is_unfinished());
+    patience.look(activity.look());
+    activity.receives(Part::End);
+    assert!(!activity.is_unfinished());
+    let judged: Vec<_> = (0..2).map(|_| patience.look(activity.look())).collect();
+    assert_eq!(judged, [Judgement::Fine, Judgement::Fine]);
 }
 
 #[test]
@@ -57,7 +73,7 @@ fn silence_is_idle_after_its_time() {
 fn a_refused_connection_that_its_client_keeps_open_is_over() {
     let activity = Activity::default();
     let mut patience = patience();
-    activity.receives();
+    activity.receives(Part::Head);
     activity.request_begins();
     activity.refuse();
     assert_eq!(patience.look(activity.look()), Judgement::Fine);
