@@ -3,20 +3,24 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     net::SocketAddr,
+    sync::Arc,
 };
+
+use ipnet::IpNet;
 
 use crate::{
     action::{DEFAULT_TIMEOUT, Fraction, Mirror, Target},
     cidr::Subnets,
     connection::Transport,
     external::External,
+    follow::Users,
     id::ServiceName,
     index::RuleIndex,
     labels::Labels,
     matcher::Conditions,
     model,
     policy::{Policy, PolicyId},
-    snapshot::{PolicyChoice, Port, PortId, Rule, RuleId, Snapshot, Subset, SubsetId},
+    snapshot::{PolicyChoice, Port, PortId, Rule, RuleId, Snapshot, Subset, SubsetId, networks},
     source::{SourceId, SourceMatch, Sources, SubnetsId, WorkloadId},
     weight::SlotTable,
 };
@@ -36,20 +40,15 @@ pub(crate) fn build(model: model::Model, generation: u64) -> Snapshot {
         externals,
         mut addresses,
     } = model;
-    let conditions: BTreeSet<&SourceMatch> = rules
-        .iter()
-        .flat_map(|rule| &rule.any_of)
-        .filter_map(|m| m.source.as_ref())
-        .chain(policies.iter().map(|policy| &policy.source))
-        .filter(|source| !source.is_empty())
-        .collect();
-    let subnets: BTreeSet<&Subnets> = rules
-        .iter()
-        .flat_map(|rule| &rule.any_of)
-        .filter_map(|m| Some(&m.transport.as_ref()?.sources))
-        .filter(|sources| !sources.is_empty())
-        .collect();
+    let conditions = conditions(&rules, &policies);
+    let subnets = subnets(&rules);
+    let sources = Sources::new(
+        conditions.iter().copied().cloned().collect(),
+        subnets.iter().copied().cloned().collect(),
+        &workloads,
+    );
     let names = workloads.iter().map(|w| w.name.clone());
+    let workload_by_name = names.zip((0..).map(WorkloadId)).collect();
     let mut builder = Builder {
         services: services.iter().map(|s| (&s.name, s)).collect(),
         every_policy: &policies,
@@ -58,16 +57,7 @@ pub(crate) fn build(model: model::Model, generation: u64) -> Snapshot {
         subnets_ids: subnets.iter().copied().zip((0..).map(SubnetsId)).collect(),
         subset_ids: HashMap::new(),
         externals: &externals,
-        snapshot: Snapshot {
-            generation,
-            sources: Sources::new(
-                conditions.into_iter().cloned().collect(),
-                subnets.into_iter().cloned().collect(),
-                &workloads,
-            ),
-            workload_by_name: names.zip((0..).map(WorkloadId)).collect(),
-            ..Snapshot::default()
-        },
+        draft: Draft::default(),
     };
     let rules = ordered_by_destination(&rules);
     for service in &services {
@@ -76,15 +66,62 @@ pub(crate) fn build(model: model::Model, generation: u64) -> Snapshot {
             builder.port(service, port, rules);
         }
     }
-    let snapshot = builder.snapshot.with_networks_ordered();
+    let Draft {
+        ports,
+        rules,
+        subsets,
+        by_frontend,
+        by_name,
+        by_network,
+    } = builder.draft;
     addresses.sort_unstable();
     addresses.dedup();
     Snapshot {
-        workloads,
-        policies,
-        addresses,
-        ..snapshot
+        generation,
+        users: Arc::new(Users::new(&ports, &rules, &subsets)),
+        ports: ports.into(),
+        rules: rules.into(),
+        subsets: subsets.into_iter().collect(),
+        policies: policies.into(),
+        workloads: workloads.into_iter().collect(),
+        workload_by_name: Arc::new(workload_by_name),
+        by_frontend: Arc::new(by_frontend),
+        by_name: Arc::new(by_name),
+        by_network: Arc::new(networks::ordered(by_network)),
+        addresses: addresses.into(),
+        sources: Arc::new(sources),
+        descent: None,
     }
+}
+
+/// The conditions on callers, each once.
+fn conditions<'m>(rules: &'m [model::Rule], policies: &'m [Policy]) -> BTreeSet<&'m SourceMatch> {
+    let of_rules = rules.iter().flat_map(|rule| &rule.any_of);
+    of_rules
+        .filter_map(|m| m.source.as_ref())
+        .chain(policies.iter().map(|policy| &policy.source))
+        .filter(|source| !source.is_empty())
+        .collect()
+}
+
+/// The subnets that callers are to be in, each once.
+fn subnets(rules: &[model::Rule]) -> BTreeSet<&Subnets> {
+    let of_rules = rules.iter().flat_map(|rule| &rule.any_of);
+    of_rules
+        .filter_map(|m| Some(&m.transport.as_ref()?.sources))
+        .filter(|sources| !sources.is_empty())
+        .collect()
+}
+
+/// What grows port by port.
+#[derive(Default)]
+struct Draft {
+    ports: Vec<Port>,
+    rules: Vec<Rule>,
+    subsets: Vec<Subset>,
+    by_frontend: HashMap<(Transport, SocketAddr), PortId>,
+    by_name: HashMap<(Transport, ServiceName, u16), PortId>,
+    by_network: HashMap<u16, Vec<(IpNet, PortId)>>,
 }
 
 /// The rules of each destination in the order of evaluation.
@@ -121,38 +158,38 @@ struct Builder<'m> {
     /// Subsets are shared between rules: one per service port and labels.
     subset_ids: HashMap<(&'m ServiceName, Transport, u16, &'m Labels), SubsetId>,
     externals: &'m BTreeMap<ServiceName, External>,
-    snapshot: Snapshot,
+    draft: Draft,
 }
 
 impl<'m> Builder<'m> {
     fn port(&mut self, service: &'m model::Service, port: &'m model::Port, rules: &[&'m model::Rule]) {
-        let id = PortId(self.snapshot.ports.len() as u32);
+        let id = PortId(self.draft.ports.len() as u32);
         let addresses = service.addresses.iter();
         let frontends: Vec<_> = addresses.map(|&a| SocketAddr::new(a, port.number)).collect();
         for frontend in &frontends {
             let key = (port.protocol.transport(), *frontend);
-            self.snapshot.by_frontend.entry(key).or_insert(id);
+            self.draft.by_frontend.entry(key).or_insert(id);
         }
         let external = self.externals.get(&service.name).cloned();
         for network in external.iter().flat_map(External::networks) {
-            let of_port = self.snapshot.by_network.entry(port.number).or_default();
+            let of_port = self.draft.by_network.entry(port.number).or_default();
             of_port.push((network, id));
         }
         let key = (port.protocol.transport(), service.name.clone(), port.number);
-        self.snapshot.by_name.entry(key).or_insert(id);
+        self.draft.by_name.entry(key).or_insert(id);
         let unrouted = self.subset(Instances::of(&service.name, port), &NO_LABELS);
-        let choices = &self.snapshot.subset(unrouted).policies;
+        let choices = &self.draft.subsets[unrouted.0 as usize].policies;
         let mut of_unrouted = choices
             .iter()
             .map(|choice| &self.every_policy[choice.policy.0 as usize]);
         let policy_looks_at_requests = of_unrouted.any(Policy::looks_at_requests);
-        let first = self.snapshot.rules.len();
+        let first = self.draft.rules.len();
         for rule in rules {
             let compiled = self.rule(rule, port);
-            self.snapshot.rules.push(compiled);
+            self.draft.rules.push(compiled);
         }
-        let rules = &self.snapshot.rules[first..];
-        self.snapshot.ports.push(Port {
+        let rules = &self.draft.rules[first..];
+        self.draft.ports.push(Port {
             id,
             service: service.name.clone(),
             number: port.number,
@@ -178,7 +215,7 @@ impl<'m> Builder<'m> {
         }
         let weights: Vec<u32> = targets.iter().map(|&(_, weight)| weight).collect();
         Rule {
-            id: RuleId(self.snapshot.rules.len() as u32),
+            id: RuleId(self.draft.rules.len() as u32),
             origin: rule.origin.clone(),
             precedence: rule.precedence,
             any_of: rule
@@ -249,7 +286,7 @@ impl<'m> Builder<'m> {
             protocol,
             endpoints,
         } = instances;
-        let subsets = &mut self.snapshot.subsets;
+        let subsets = &mut self.draft.subsets;
         let key = (service, protocol.transport(), port, labels);
         *self.subset_ids.entry(key).or_insert_with(|| {
             let id = SubsetId(subsets.len() as u32);

@@ -16,6 +16,7 @@
 #![forbid(unsafe_code)]
 
 pub mod action;
+pub mod chunks;
 pub mod cidr;
 pub mod connection;
 pub mod cors;
@@ -37,6 +38,8 @@ pub mod text;
 pub mod weight;
 
 mod builder;
+mod follow;
 mod index;
 
+pub use follow::{Changed, EndpointChange, Membership};
 pub use snapshot::Snapshot;

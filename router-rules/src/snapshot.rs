@@ -15,9 +15,11 @@ use ipnet::IpNet;
 use crate::{
     action::{DEFAULT_TIMEOUT, Fault, Fraction, Retries},
     builder,
+    chunks::Chunks,
     connection::{Connection, Transport},
     cors::Cors,
     external::External,
+    follow::{Descent, Users},
     id::{Origin, ServiceName},
     index::{Entry, RuleIndex},
     labels::Labels,
@@ -31,7 +33,7 @@ use crate::{
     weight::SlotTable,
 };
 
-mod networks;
+pub(crate) mod networks;
 
 /// Index of a service port in a snapshot.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -45,22 +47,26 @@ pub struct SubsetId(pub u32);
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct RuleId(pub u32);
 
-/// The compiled configuration. Only [`Snapshot::build`] makes one.
-#[derive(Debug, Default)]
+/// The compiled configuration. Only [`Snapshot::build`] makes one, and [`Snapshot::with_endpoints`] from another.
+///
+/// What a change of endpoints leaves as it is, the snapshot before and the one after share.
+#[derive(Clone, Debug, Default)]
 pub struct Snapshot {
     pub(crate) generation: u64,
-    pub(crate) ports: Vec<Port>,
-    pub(crate) rules: Vec<Rule>,
-    pub(crate) subsets: Vec<Subset>,
-    pub(crate) policies: Vec<Policy>,
-    pub(crate) workloads: Vec<Workload>,
-    pub(crate) workload_by_name: HashMap<Arc<str>, WorkloadId>,
-    pub(crate) by_frontend: HashMap<(Transport, SocketAddr), PortId>,
-    pub(crate) by_name: HashMap<(Transport, ServiceName, u16), PortId>,
+    pub(crate) ports: Arc<[Port]>,
+    pub(crate) rules: Arc<[Rule]>,
+    pub(crate) subsets: Chunks<Subset>,
+    pub(crate) users: Arc<Users>,
+    pub(crate) policies: Arc<[Policy]>,
+    pub(crate) workloads: Chunks<Workload>,
+    pub(crate) workload_by_name: Arc<HashMap<Arc<str>, WorkloadId>>,
+    pub(crate) by_frontend: Arc<HashMap<(Transport, SocketAddr), PortId>>,
+    pub(crate) by_name: Arc<HashMap<(Transport, ServiceName, u16), PortId>>,
     /// By port, the longest prefix first; of equal ones the first service's.
-    pub(crate) by_network: HashMap<u16, Vec<(IpNet, PortId)>>,
-    pub(crate) addresses: Vec<IpAddr>,
-    pub(crate) sources: Sources,
+    pub(crate) by_network: Arc<HashMap<u16, Vec<(IpNet, PortId)>>>,
+    pub(crate) addresses: Arc<[IpAddr]>,
+    pub(crate) sources: Arc<Sources>,
+    pub(crate) descent: Option<Descent>,
 }
 
 /// A port of a service with its ordered rules.
@@ -210,7 +216,7 @@ impl Rule {
 }
 
 /// Instances of a service port that carry given labels, with the policy in force for them.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Subset {
     pub(crate) id: SubsetId,
     pub(crate) service: ServiceName,
@@ -219,7 +225,7 @@ pub struct Subset {
     pub(crate) labels: Labels,
     /// Policies in the order of choice; only the last may be for every caller.
     pub(crate) policies: Box<[PolicyChoice]>,
-    pub(crate) endpoints: Vec<Endpoint>,
+    pub(crate) endpoints: Arc<[Endpoint]>,
 }
 
 /// A policy that is in force for the callers that it is for, unless one before it is.
@@ -379,7 +385,7 @@ impl Snapshot {
         &self.ports
     }
     /// Every subset.
-    pub fn subsets(&self) -> &[Subset] {
+    pub const fn subsets(&self) -> &Chunks<Subset> {
         &self.subsets
     }
     /// Every policy.
@@ -387,7 +393,7 @@ impl Snapshot {
         &self.policies
     }
     /// Every caller.
-    pub fn workloads(&self) -> &[Workload] {
+    pub const fn workloads(&self) -> &Chunks<Workload> {
         &self.workloads
     }
     /// Number of compiled rules; ids are below it.

@@ -1,7 +1,7 @@
 //! Who is calling: source conditions, workloads, and the classes that rules tell apart.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeSet, HashMap, HashSet},
     fmt,
     net::IpAddr,
     sync::Arc,
@@ -86,6 +86,8 @@ impl ClassId {
 #[derive(Debug, Default)]
 pub(crate) struct Sources {
     conditions: Vec<SourceMatch>,
+    /// Services that a condition names.
+    services: HashSet<ServiceName>,
     subnets: Vec<Subnets>,
     classes: Vec<Satisfied>,
     /// Per workload.
@@ -128,6 +130,7 @@ impl Sources {
         Self {
             class_of: class_of.collect(),
             classes: satisfied,
+            services: conditions.iter().filter_map(|c| c.service.clone()).collect(),
             conditions,
             subnets,
         }
@@ -187,6 +190,11 @@ impl Sources {
 
     pub(crate) fn condition(&self, source: SourceId) -> &SourceMatch {
         &self.conditions[source.0 as usize]
+    }
+
+    /// True when a condition is about being an instance of `service`.
+    pub(crate) fn asks_for_service(&self, service: &ServiceName) -> bool {
+        self.services.contains(service)
     }
 
     pub(crate) fn subnets(&self, subnets: SubnetsId) -> &Subnets {

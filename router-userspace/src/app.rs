@@ -26,11 +26,9 @@ use tracing::{info, warn};
 use crate::{
     admin::{self, View},
     clock,
-    compile::{self, Compiled},
     config::{Directory, LoadLimits, Suspects},
-    control::{self, Configuration, Control, Event, MAX_EVENTS, Parts, Touched},
+    control::{self, Control, Event, MAX_EVENTS, Parts, Touched},
     enforce::outlier::Outliers,
-    finding::Finding,
     live::Live,
     metrics::Metrics,
     proxy::{self, Disclosure, Proxy, ProxyConfig},
@@ -40,10 +38,12 @@ use crate::{
     telemetry::{self, AccessLog, LogFormat, Logger},
 };
 
+mod files;
 mod heartbeat;
 mod kernel;
 pub mod loopback;
 
+use files::Files;
 use heartbeat::Heartbeat;
 use kernel::{Installed, KernelHalf};
 
@@ -193,7 +193,7 @@ impl Agent {
         let directory = Directory::new(settings.config.clone(), LoadLimits::default());
         let mut control = Control::new(Parts {
             config: settings.config.clone(),
-            configuration: Box::new(Files(directory)),
+            configuration: Box::new(Files::new(directory)),
             touched,
             live: live.clone(),
             callers: callers.clone(),
@@ -267,21 +267,6 @@ impl Agent {
         }
         self.stop_admin.cancel();
         let _ = tokio::time::timeout(Duration::from_secs(1), self.admin).await;
-    }
-}
-
-/// A directory of files as control's configuration.
-struct Files(Directory);
-
-impl Configuration for Files {
-    fn look(&mut self, suspects: &Suspects) -> Option<u64> {
-        self.0.look(suspects)
-    }
-
-    fn compile(&mut self) -> Result<Compiled, Vec<Finding>> {
-        let compiled = compile::compile(&self.0.documents());
-        self.0.forget_texts();
-        compiled
     }
 }
 

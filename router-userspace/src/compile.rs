@@ -5,11 +5,14 @@
 
 mod capacity;
 mod externals;
+mod memo;
 mod names;
 mod policies;
 mod registry;
 mod review;
 mod rules;
+
+pub use memo::{Followed, Memo};
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -42,7 +45,7 @@ pub fn compile(documents: &Documents) -> Result<Compiled, Vec<Finding>> {
     let incomplete = findings.iter().any(Finding::is_error);
     duplicates(documents, &mut findings);
     unsupported(documents, &mut findings);
-    let mut registry = registry::compile(documents, &mut findings);
+    let mut registry = registry::compile(&documents.into(), &mut findings);
     externals::compile(&documents.egress_rules, &mut registry, &mut findings);
     let mut rules = rules::compile(&documents.route_rules, &mut findings);
     let mut policies = policies::compile(&documents.destination_policies, &mut findings);

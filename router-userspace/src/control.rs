@@ -7,22 +7,22 @@
 
 use std::{
     collections::BTreeMap,
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{
         Arc,
         mpsc::{Receiver, RecvTimeoutError},
     },
-    time::{Duration, Instant},
+    time::Instant,
 };
 
-use router_rules::{Snapshot, model::Model, source::ClassId};
+use router_rules::{EndpointChange, Snapshot, model::Model, source::ClassId};
 use tracing::{debug, error, info, warn};
 
 use crate::{
     clock,
     compile::Compiled,
     config::Suspects,
-    finding::{Finding, Place, Severity, codes},
+    finding::{Finding, Severity},
     live::{Live, Reload},
     metrics::{ControlMetrics, ReloadOutcome},
     readiness::BlockReady,
@@ -30,8 +30,11 @@ use crate::{
     resolver::Names,
 };
 
+mod edition;
 mod schedule;
 mod watch;
+
+use edition::{InForce, Next, Unresolved, does_not_fit};
 
 pub use schedule::{
     CONFIG_GAP, CONFIG_QUIET, CONFIG_WAIT_AT_MOST, Due, EJECTIONS_WAIT, RECONCILE_EVERY, RETRY_AFTER,
@@ -70,6 +73,14 @@ pub trait Configuration: Send {
     ///
     /// Every finding, when at least one of them is an error.
     fn compile(&mut self) -> Result<Compiled, Vec<Finding>>;
+
+    /// The snapshot `generation` after what was read, made from `in_force`, with what is different: nothing but
+    /// endpoints, and nothing else to say about it. None: it is to be compiled whole. `in_force` is made of what was
+    /// compiled or followed last.
+    fn follow(&mut self, in_force: &Snapshot, generation: u64) -> Option<(Snapshot, EndpointChange)> {
+        let _ = (in_force, generation);
+        None
+    }
 }
 
 /// What was done to bring the kernel in step.
@@ -149,24 +160,8 @@ pub struct Control {
     /// Compiled, and on its way to be put in force.
     next: Option<Next>,
     in_force: Option<InForce>,
-}
-
-/// A configuration that is to be put in force.
-struct Next {
-    snapshot: Arc<Snapshot>,
-    /// What it was built from, when some of its names are to be resolved again.
-    unresolved: Option<Arc<Model>>,
-    fingerprint: Option<u64>,
-    warnings: Vec<Finding>,
-    /// How long reading and compiling took.
-    took: Duration,
-}
-
-/// What was published last: to come back to it, nothing has to be done.
-struct InForce {
-    unresolved: Option<Arc<Model>>,
-    fingerprint: Option<u64>,
-    warnings: Vec<Finding>,
+    /// How many configurations were compiled or followed.
+    editions: u64,
 }
 
 impl Control {
@@ -178,6 +173,7 @@ impl Control {
             seen: None,
             next: None,
             in_force: None,
+            editions: 0,
         }
     }
 
@@ -256,8 +252,18 @@ impl Control {
             && let Some(in_force) = self.in_force.as_ref().filter(|f| f.fingerprint == fingerprint)
         {
             info!("configuration is again what is in force");
-            self.report(in_force.warnings.clone(), ReloadOutcome::unchanged);
+            let warnings = Arc::clone(&in_force.warnings);
+            self.report(warnings, ReloadOutcome::unchanged);
             return false;
+        }
+        if let Some((snapshot, source)) = self.follow_in_force(fingerprint) {
+            self.next = Some(Next {
+                snapshot,
+                source,
+                took: clock::now().duration_since(started),
+                is_followed: true,
+            });
+            return true;
         }
         match self.compile() {
             Ok((model, warnings)) => {
@@ -265,10 +271,14 @@ impl Control {
                 let (snapshot, unresolved) = self.build(model);
                 self.next = Some(Next {
                     snapshot,
-                    unresolved,
-                    fingerprint,
-                    warnings,
+                    source: InForce {
+                        edition: self.editions,
+                        unresolved,
+                        fingerprint,
+                        warnings: warnings.into(),
+                    },
                     took: clock::now().duration_since(started),
+                    is_followed: false,
                 });
                 true
             }
@@ -279,10 +289,29 @@ impl Control {
         }
     }
 
+    /// The snapshot after what is in force, when that is what was compiled last and nothing but endpoints changed.
+    fn follow_in_force(&mut self, fingerprint: Option<u64>) -> Option<(Arc<Snapshot>, InForce)> {
+        let before = self.in_force.as_ref()?;
+        if fingerprint.is_none() || before.edition != self.editions {
+            return None;
+        }
+        let live = self.parts.live.load();
+        let generation = live.generation() + 1;
+        let (snapshot, change) = self.parts.configuration.follow(&live, generation)?;
+        self.editions += 1;
+        let source = InForce {
+            edition: self.editions,
+            unresolved: before.unresolved.as_ref().map(|model| model.with(change)),
+            fingerprint,
+            warnings: Arc::clone(&before.warnings),
+        };
+        Some((Arc::new(snapshot), source))
+    }
+
     /// The snapshot of a model with the addresses that its names have now, and the model when it has names.
-    fn build(&self, mut model: Model) -> (Arc<Snapshot>, Option<Arc<Model>>) {
+    fn build(&self, mut model: Model) -> (Arc<Snapshot>, Option<Unresolved>) {
         let names: Vec<_> = model.unresolved().cloned().collect();
-        let unresolved = (!names.is_empty()).then(|| Arc::new(model.clone()));
+        let unresolved = (!names.is_empty()).then(|| Unresolved::new(&model));
         self.parts.names.follow(names);
         model.resolve(&self.parts.names.addresses());
         let generation = self.parts.live.load().generation() + 1;
@@ -292,25 +321,20 @@ impl Control {
     /// Builds the snapshot anew, because names have other addresses, and puts it in force.
     fn resolve_again(&mut self) {
         let started = clock::now();
-        let model = match (&self.next, &self.in_force) {
-            (Some(next), _) => next.unresolved.clone(),
-            (None, Some(in_force)) => in_force.unresolved.clone(),
-            (None, None) => None,
+        let latest = self.next.as_ref().map(|next| &next.source);
+        let Some(latest) = latest.or(self.in_force.as_ref()).cloned() else {
+            return;
         };
         // Without a model there is nothing to resolve any more.
-        let Some(model) = model else { return };
-        let (snapshot, unresolved) = self.build(Arc::unwrap_or_clone(model));
-        let (fingerprint, warnings) = match (&self.next, &self.in_force) {
-            (Some(next), _) => (next.fingerprint, next.warnings.clone()),
-            (None, Some(in_force)) => (in_force.fingerprint, in_force.warnings.clone()),
-            (None, None) => return,
+        let Some(model) = latest.unresolved.as_ref().map(Unresolved::now) else {
+            return;
         };
+        let (snapshot, unresolved) = self.build(model);
         self.next = Some(Next {
             snapshot,
-            unresolved,
-            fingerprint,
-            warnings,
+            source: InForce { unresolved, ..latest },
             took: clock::now().duration_since(started),
+            is_followed: false,
         });
         self.reconcile();
     }
@@ -319,6 +343,7 @@ impl Control {
         let compiled = self.parts.configuration.compile()?;
         // Recognising more or fewer workloads than the snapshot in force knows is harmless: the others are unknown.
         self.parts.callers.replace(&compiled.identities);
+        self.editions += 1;
         Ok((compiled.model, compiled.findings))
     }
 
@@ -367,15 +392,10 @@ impl Control {
     fn settle(&mut self, next: Next, result: &Result<Reconciled, NotReconciled>) {
         if self.parts.live.load().generation() == next.snapshot.generation() {
             self.accepted(&next);
-            self.report(next.warnings.clone(), ReloadOutcome::accepted);
-            self.in_force = Some(InForce {
-                unresolved: next.unresolved,
-                fingerprint: next.fingerprint,
-                warnings: next.warnings,
-            });
+            self.in_force = Some(next.source);
         } else if let Err(NotReconciled::DoesNotFit(what)) = result {
             let finding = does_not_fit(&self.parts.config, what);
-            self.rejected(next.warnings.into_iter().chain([finding]).collect());
+            self.rejected(next.source.warnings.iter().cloned().chain([finding]).collect());
         } else {
             self.next = Some(next);
         }
@@ -414,14 +434,23 @@ impl Control {
     }
 
     fn accepted(&self, next: &Next) {
+        let (generation, took) = (next.snapshot.generation(), next.took);
+        let warnings = Arc::clone(&next.source.warnings);
+        if next.is_followed {
+            // There may be hundreds in a second, and nothing is new about the warnings.
+            debug!(generation, ?took, "other endpoints in force");
+            self.remember(warnings, ReloadOutcome::accepted);
+            return;
+        }
         info!(
-            generation = next.snapshot.generation(),
+            generation,
             services = next.snapshot.ports().len(),
             rules = next.snapshot.rule_count(),
-            warnings = next.warnings.len(),
-            took = ?next.took,
+            warnings = warnings.len(),
+            ?took,
             "configuration in force"
         );
+        self.report(warnings, ReloadOutcome::accepted);
     }
 
     fn rejected(&self, findings: Vec<Finding>) {
@@ -431,11 +460,11 @@ impl Control {
             errors,
             in_force, "configuration has errors; what was in force stays in force"
         );
-        self.report(findings, ReloadOutcome::rejected);
+        self.report(findings.into(), ReloadOutcome::rejected);
     }
 
-    fn report(&self, findings: Vec<Finding>, outcome: ReloadOutcome) {
-        self.parts.metrics.reloaded(outcome);
+    /// Logs what there is to say, and remembers it for whoever asks.
+    fn report(&self, findings: Arc<[Finding]>, outcome: ReloadOutcome) {
         for finding in findings.iter().take(MAX_LOGGED_FINDINGS) {
             match finding.severity {
                 Severity::Error => error!(code = finding.code, "{finding}"),
@@ -448,26 +477,15 @@ impl Control {
                 "further findings: see `router status`"
             );
         }
+        self.remember(findings, outcome);
+    }
+
+    fn remember(&self, findings: Arc<[Finding]>, outcome: ReloadOutcome) {
+        self.parts.metrics.reloaded(outcome);
         self.parts.live.report(Reload {
             at: clock::wall(),
-            findings: findings.into(),
+            findings,
         });
-    }
-}
-
-fn does_not_fit(directory: &Path, what: &str) -> Finding {
-    let place = Place {
-        file: directory.display().to_string().into(),
-        line: 0,
-        field: String::new(),
-    };
-    Finding {
-        severity: codes::CAPACITY.severity,
-        code: codes::CAPACITY.name,
-        place,
-        object: None,
-        message: format!("the kernel's maps are too small: {what}"),
-        hint: "fewer or smaller services, rules or weights".to_owned(),
     }
 }
 

@@ -2,12 +2,13 @@
 
 use std::{
     cmp::Reverse,
+    collections::HashMap,
     net::{IpAddr, SocketAddr},
 };
 
 use ipnet::IpNet;
 
-use super::{Port, Snapshot};
+use super::{Port, PortId, Snapshot};
 use crate::{connection::Transport, external::External};
 
 impl Snapshot {
@@ -55,14 +56,16 @@ impl Snapshot {
     pub fn knows(&self, address: IpAddr) -> bool {
         self.addresses.binary_search(&address).is_ok()
     }
+}
 
-    /// The longest prefix first.
-    pub(crate) fn with_networks_ordered(mut self) -> Self {
-        for networks in self.by_network.values_mut() {
-            networks.sort_by_key(|(network, _)| Reverse(network.prefix_len()));
-        }
-        self
+/// Puts the longest prefixes first.
+pub(crate) fn ordered(
+    mut networks: HashMap<u16, Vec<(IpNet, PortId)>>,
+) -> HashMap<u16, Vec<(IpNet, PortId)>> {
+    for of_port in networks.values_mut() {
+        of_port.sort_by_key(|(network, _)| Reverse(network.prefix_len()));
     }
+    networks
 }
 
 /// True when `host` ends with `domain`, which is in lower case, and has something in front of it.

@@ -6,7 +6,7 @@ use router_common::abi;
 use router_rules::{
     id::ServiceName,
     labels::Labels,
-    model::{Rule, Service},
+    model::{Port, Rule, Service},
     policy::Policy,
 };
 
@@ -14,7 +14,7 @@ use super::{Placed, registry::Registry};
 use crate::finding::{Finding, Place, codes};
 
 /// Arenas hold the old and the new configuration during a change, so each may fill half of one.
-const OLD_AND_NEW: u64 = 2;
+pub(super) const OLD_AND_NEW: u64 = 2;
 
 pub(super) fn check(
     registry: &Registry,
@@ -106,20 +106,24 @@ fn subsets(services: &[Service], rules: &[Placed<'_, Rule>]) -> (usize, usize) {
         let parts = labelled.get(&service.name);
         for port in &service.ports {
             subsets += 1 + parts.map_or(0, HashSet::len);
-            entries += port.endpoints.len();
-            for labels in parts.into_iter().flatten() {
-                entries += port.endpoints.iter().filter(|e| labels.select(&e.labels)).count();
-            }
+            entries += self::entries(port, parts.into_iter().flatten().copied());
         }
     }
     (subsets, entries)
+}
+
+/// Endpoint entries of a port's subsets: of the port as a whole, and of every part that carries labels which rules route
+/// to.
+pub(super) fn entries<'l>(port: &Port, routed: impl IntoIterator<Item = &'l Labels>) -> usize {
+    let carriers = |labels: &Labels| port.endpoints.iter().filter(|e| labels.select(&e.labels)).count();
+    port.endpoints.len() + routed.into_iter().map(carriers).sum::<usize>()
 }
 
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
 
-    use router_rules::model::{Endpoint, Port, Protocol};
+    use router_rules::model::{Endpoint, Protocol};
 
     use super::*;
 

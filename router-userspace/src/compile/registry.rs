@@ -2,7 +2,7 @@
 //!
 //! It knows no rules.
 
-mod pods;
+pub(super) mod pods;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -31,7 +31,7 @@ use crate::{
 };
 
 /// Label of an EndpointSlice that names its service.
-const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
+pub(super) const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
 
 /// The registry, compiled.
 #[derive(Debug)]
@@ -48,20 +48,38 @@ pub(super) struct Registry {
     pub(super) addresses: Vec<IpAddr>,
 }
 
-pub(super) fn compile(documents: &Documents, findings: &mut Vec<Finding>) -> Registry {
+/// Objects of the registry: all of them, or those that concern some services.
+#[derive(Default)]
+pub(super) struct Objects<'d> {
+    pub(super) services: Vec<&'d Document<kubernetes::Service>>,
+    pub(super) endpoint_slices: Vec<&'d Document<EndpointSlice>>,
+    pub(super) pods: Vec<&'d Document<kubernetes::Pod>>,
+}
+
+impl<'d> From<&'d Documents> for Objects<'d> {
+    fn from(documents: &'d Documents) -> Self {
+        Self {
+            services: documents.services.iter().collect(),
+            endpoint_slices: documents.endpoint_slices.iter().collect(),
+            pods: documents.pods.iter().collect(),
+        }
+    }
+}
+
+pub(super) fn compile(objects: &Objects<'_>, findings: &mut Vec<Finding>) -> Registry {
     let mut compiler = Compiler {
-        pods: Pods::new(&documents.pods, findings),
-        slices: slices_by_service(documents, findings),
+        pods: Pods::new(&objects.pods, findings),
+        slices: slices_by_service(objects, findings),
         findings,
     };
-    let mut services: Vec<_> = documents
+    let mut services: Vec<_> = objects
         .services
         .iter()
-        .filter_map(|document| Some((compiler.service(document)?, &document.position)))
+        .filter_map(|&document| Some((compiler.service(document)?, &document.position)))
         .collect();
     services.sort_by(|a, b| a.0.name.cmp(&b.0.name));
     let (services, positions): (Vec<_>, Vec<_>) = services.into_iter().unzip();
-    let addresses = addresses(documents, &compiler.pods);
+    let addresses = addresses(objects, &compiler.pods);
     let (workloads, identities) = compiler.pods.into_workloads();
     frontend_conflicts(&services, &positions, findings);
     Registry {
@@ -75,10 +93,10 @@ pub(super) fn compile(documents: &Documents, findings: &mut Vec<Finding>) -> Reg
 
 /// Every address that the registry knows: of services, also of those that are not routed, of pods, of the nodes they
 /// are on, and of slices. What is no address is reported elsewhere.
-fn addresses(documents: &Documents, pods: &Pods<'_>) -> Vec<IpAddr> {
-    let specs = documents.services.iter().map(|service| &service.body.spec);
+fn addresses(objects: &Objects<'_>, pods: &Pods<'_>) -> Vec<IpAddr> {
+    let specs = objects.services.iter().map(|service| &service.body.spec);
     let of_services = specs.flat_map(|spec| spec.cluster_ip.iter().chain(&spec.cluster_ips));
-    let slices = documents.endpoint_slices.iter();
+    let slices = objects.endpoint_slices.iter();
     let endpoints = slices.flat_map(|slice| &slice.body.endpoints);
     let of_endpoints = endpoints.flat_map(|endpoint| &endpoint.addresses);
     let parsed = of_services
@@ -92,14 +110,14 @@ fn addresses(documents: &Documents, pods: &Pods<'_>) -> Vec<IpAddr> {
 type Slices<'d> = HashMap<(&'d str, &'d str), Vec<&'d Document<EndpointSlice>>>;
 
 /// The slices of each service, by its namespace and name.
-fn slices_by_service<'d>(documents: &'d Documents, findings: &mut Vec<Finding>) -> Slices<'d> {
-    let known: std::collections::HashSet<(&str, &str)> = documents
+fn slices_by_service<'d>(objects: &Objects<'d>, findings: &mut Vec<Finding>) -> Slices<'d> {
+    let known: std::collections::HashSet<(&str, &str)> = objects
         .services
         .iter()
         .map(|service| (&*service.namespace, &*service.name))
         .collect();
     let mut slices = Slices::new();
-    for document in &documents.endpoint_slices {
+    for &document in &objects.endpoint_slices {
         let label = document.body.metadata.labels.get(SERVICE_NAME_LABEL);
         let key = label.map(|name| (&*document.namespace, name));
         let problem = match key {

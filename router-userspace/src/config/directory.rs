@@ -34,6 +34,9 @@ pub struct Directory {
     path: PathBuf,
     limits: LoadLimits,
     files: BTreeMap<PathBuf, File>,
+    sum: Sum,
+    /// Files that may hold something else than when [`Directory::settle`] was called.
+    changed: BTreeSet<PathBuf>,
     /// What could not be read.
     unreadable: BTreeMap<PathBuf, Finding>,
     /// The first file beyond the limits; it and those after it are not among `files`.
@@ -51,7 +54,37 @@ struct File {
     /// Documents in its text; of more than fit, none is read.
     sources: usize,
     objects: usize,
-    documents: Documents,
+    documents: Arc<Documents>,
+}
+
+/// What all files are together.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+struct Sum {
+    bytes: u64,
+    /// At least the documents, and at least the objects.
+    documents: usize,
+    /// Another when a file's name or content is; the order of the files does not matter.
+    fingerprint: u64,
+}
+
+impl Sum {
+    fn add(&mut self, path: &Path, file: &File) {
+        self.bytes += file.bytes;
+        self.documents += file.sources.max(file.objects);
+        self.fingerprint = self.fingerprint.wrapping_add(fingerprint(path, file));
+    }
+
+    fn subtract(&mut self, path: &Path, file: &File) {
+        self.bytes -= file.bytes;
+        self.documents -= file.sources.max(file.objects);
+        self.fingerprint = self.fingerprint.wrapping_sub(fingerprint(path, file));
+    }
+}
+
+fn fingerprint(path: &Path, file: &File) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (path, file.digest).hash(&mut hasher);
+    hasher.finish()
 }
 
 /// What differs when a file was written or replaced, as far as the file system notices.
@@ -81,6 +114,8 @@ impl Directory {
             path,
             limits,
             files: BTreeMap::new(),
+            sum: Sum::default(),
+            changed: BTreeSet::new(),
             unreadable: BTreeMap::new(),
             beyond: None,
             is_listed: false,
@@ -128,6 +163,33 @@ impl Directory {
         documents
     }
 
+    /// What each file holds, in the order of reading.
+    pub fn files(&self) -> impl Iterator<Item = (&Path, &Arc<Documents>)> {
+        self.files
+            .iter()
+            .map(|(path, file)| (path.as_path(), &file.documents))
+    }
+
+    /// The files that may hold something else than when [`Directory::settle`] was called, with what they hold now. None
+    /// when there is more to say than what files hold: one cannot be read, or there are too many.
+    pub fn changed(&self) -> Option<Vec<(&Path, &Arc<Documents>)>> {
+        let is_whole = self.unreadable.is_empty()
+            && self.beyond.is_none()
+            && self.sum.documents <= self.limits.documents;
+        if !is_whole {
+            return None;
+        }
+        let changed = self.changed.iter();
+        changed
+            .map(|path| Some((path.as_path(), &self.files.get(path)?.documents)))
+            .collect()
+    }
+
+    /// Takes what the files hold now for known.
+    pub fn settle(&mut self) {
+        self.changed.clear();
+    }
+
     /// Lets go of the texts. They are read again when somebody asks for the line of a field.
     pub fn forget_texts(&self) {
         for file in self.files.values() {
@@ -154,12 +216,12 @@ impl Directory {
             Err(error) => {
                 let finding = files::unreadable(&self.path, &error);
                 self.unreadable.insert(self.path.clone(), finding);
-                self.files.clear();
+                self.remove_unless(|_| false);
                 return;
             }
         };
         let there: BTreeSet<&PathBuf> = paths.iter().collect();
-        self.files.retain(|path, _| there.contains(path));
+        self.remove_unless(|path| there.contains(path));
         let mut bytes_left = self.limits.bytes;
         let mut files_left = self.limits.files;
         for path in &paths {
@@ -170,7 +232,7 @@ impl Directory {
             match (bytes_left.checked_sub(file.bytes), files_left.checked_sub(1)) {
                 (Some(bytes), Some(files)) => (bytes_left, files_left) = (bytes, files),
                 _ => {
-                    self.files.split_off(path);
+                    self.remove_unless(|other| other < path);
                     self.beyond = Some(path.clone());
                     break;
                 }
@@ -194,7 +256,7 @@ impl Directory {
             Ok(None) => {}
             Ok(Some((stamp, text))) => self.take(path, stamp, text, limit),
             Err(error) => {
-                self.files.remove(path);
+                self.remove(path);
                 if error.kind() != io::ErrorKind::NotFound || trust == Trust::Stamp {
                     let name = self.name(path);
                     let finding = files::unreadable(Path::new(&name), &error);
@@ -230,14 +292,29 @@ impl Directory {
             bytes,
             sources: sources.len(),
             objects: documents.len(),
-            documents,
+            documents: Arc::new(documents),
         };
+        self.remove(path);
+        self.sum.add(path, &file);
         self.files.insert(path.to_owned(), file);
     }
 
+    fn remove(&mut self, path: &Path) {
+        self.changed.insert(path.to_owned());
+        if let Some(file) = self.files.remove(path) {
+            self.sum.subtract(path, &file);
+        }
+    }
+
+    fn remove_unless(&mut self, stays: impl Fn(&PathBuf) -> bool) {
+        let gone: Vec<_> = self.files.keys().filter(|path| !stays(path)).cloned().collect();
+        for path in gone {
+            self.remove(&path);
+        }
+    }
+
     fn is_within_limits(&self) -> bool {
-        let bytes: u64 = self.files.values().map(|file| file.bytes).sum();
-        bytes <= self.limits.bytes && self.files.len() <= self.limits.files
+        self.sum.bytes <= self.limits.bytes && self.files.len() <= self.limits.files
     }
 
     fn fingerprint(&self) -> Option<u64> {
@@ -245,10 +322,7 @@ impl Directory {
             return None;
         }
         let mut hasher = DefaultHasher::new();
-        for (path, file) in &self.files {
-            (path, file.digest).hash(&mut hasher);
-        }
-        self.beyond.hash(&mut hasher);
+        (self.sum.fingerprint, self.files.len(), &self.beyond).hash(&mut hasher);
         Some(hasher.finish())
     }
 

@@ -11,7 +11,7 @@ pub use shared::{Pairs, Text};
 mod shared;
 
 /// What every object carries.
-#[derive(Debug, Default, Deserialize)]
+#[derive(PartialEq, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Metadata {
     /// Name.
@@ -31,7 +31,7 @@ pub struct Metadata {
 }
 
 /// Annotations that router reads.
-#[derive(Debug, Default, Deserialize)]
+#[derive(PartialEq, Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct Annotations {
     /// Cgroup of the workload, relative to the root of the cgroup-v2 tree, for workloads without a pod uid.
@@ -40,7 +40,7 @@ pub struct Annotations {
 }
 
 /// A service.
-#[derive(Debug, Default, Deserialize)]
+#[derive(PartialEq, Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct Service {
     /// Name and labels.
@@ -51,7 +51,7 @@ pub struct Service {
 }
 
 /// Specification of a service.
-#[derive(Debug, Default, Deserialize)]
+#[derive(PartialEq, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ServiceSpec {
     /// `ClusterIP`, `NodePort`, `LoadBalancer`, `ExternalName`.
@@ -71,7 +71,7 @@ pub struct ServiceSpec {
 }
 
 /// A port of a service.
-#[derive(Debug, Default, Deserialize)]
+#[derive(PartialEq, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ServicePort {
     /// Name; needed when there are several.
@@ -97,7 +97,7 @@ pub enum PortReference {
 }
 
 /// Endpoints of a service.
-#[derive(Debug, Default, Deserialize)]
+#[derive(PartialEq, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct EndpointSlice {
     /// The label `kubernetes.io/service-name` names the service.
@@ -113,7 +113,7 @@ pub struct EndpointSlice {
 }
 
 /// One endpoint.
-#[derive(Debug, Default, Deserialize)]
+#[derive(PartialEq, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct SliceEndpoint {
     /// Addresses, interchangeable; the first one is used, as kube-proxy does.
@@ -127,7 +127,7 @@ pub struct SliceEndpoint {
 }
 
 /// State of an endpoint.
-#[derive(Debug, Default, Deserialize)]
+#[derive(PartialEq, Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct EndpointConditions {
     /// False: gets no connections. Unknown counts as true.
@@ -135,7 +135,7 @@ pub struct EndpointConditions {
 }
 
 /// A reference to an object.
-#[derive(Debug, Default, Deserialize)]
+#[derive(PartialEq, Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct ObjectReference {
     /// `Pod`.
@@ -147,7 +147,7 @@ pub struct ObjectReference {
 }
 
 /// A port of the endpoints.
-#[derive(Debug, Default, Deserialize)]
+#[derive(PartialEq, Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct SlicePort {
     /// Name of the service's port.
@@ -159,7 +159,7 @@ pub struct SlicePort {
 }
 
 /// A pod.
-#[derive(Debug, Default, Deserialize)]
+#[derive(PartialEq, Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct Pod {
     /// Name, labels, uid.
@@ -173,7 +173,7 @@ pub struct Pod {
 }
 
 /// Specification of a pod.
-#[derive(Debug, Default, Deserialize)]
+#[derive(PartialEq, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct PodSpec {
     /// Its containers.
@@ -184,7 +184,7 @@ pub struct PodSpec {
 }
 
 /// A container.
-#[derive(Debug, Default, Deserialize)]
+#[derive(PartialEq, Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct Container {
     /// Ports it declares.
@@ -193,7 +193,7 @@ pub struct Container {
 }
 
 /// A port that a container declares.
-#[derive(Debug, Default, Deserialize)]
+#[derive(PartialEq, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ContainerPort {
     /// Name.
@@ -203,7 +203,7 @@ pub struct ContainerPort {
 }
 
 /// State of a pod.
-#[derive(Debug, Default, Deserialize)]
+#[derive(PartialEq, Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct PodStatus {
     /// `Pending`, `Running`, `Succeeded`, `Failed`, `Unknown`.
@@ -226,7 +226,7 @@ pub struct PodStatus {
 }
 
 /// An address of a pod.
-#[derive(Debug, Default, Deserialize)]
+#[derive(PartialEq, Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct PodIp {
     /// The address.
@@ -234,7 +234,7 @@ pub struct PodIp {
 }
 
 /// A condition of a pod.
-#[derive(Debug, Default, Deserialize)]
+#[derive(PartialEq, Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct PodCondition {
     /// `Ready` and others.

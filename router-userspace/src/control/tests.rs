@@ -5,6 +5,7 @@ use std::{
     fs,
     sync::mpsc::{self, sync_channel},
     thread,
+    time::Duration,
 };
 
 use router_rules::{

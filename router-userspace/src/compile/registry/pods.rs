@@ -12,7 +12,7 @@ use router_rules::{id::ServiceName, labels::Labels, source::Workload};
 
 use crate::{
     config::{
-        Document, Many,
+        Document,
         kubernetes::{Pairs, Pod, PortReference, ServicePort},
     },
     finding::{Finding, codes},
@@ -48,7 +48,7 @@ struct Entry<'d> {
 }
 
 impl<'d> Pods<'d> {
-    pub(super) fn new(documents: &'d Many<Document<Pod>>, findings: &mut Vec<Finding>) -> Self {
+    pub(super) fn new(documents: &[&'d Document<Pod>], findings: &mut Vec<Finding>) -> Self {
         let mut pods = Self {
             entries: Vec::with_capacity(documents.len()),
             by_name: HashMap::with_capacity(documents.len()),
@@ -57,9 +57,8 @@ impl<'d> Pods<'d> {
             group_of: HashMap::new(),
             by_label: HashMap::new(),
         };
-        for document in documents {
-            let phase = document.body.status.phase.as_deref();
-            if !matches!(phase, Some("Succeeded" | "Failed")) {
+        for &document in documents {
+            if !has_ended(&document.body) {
                 pods.add(document, findings);
             }
         }
@@ -221,6 +220,11 @@ impl<'d> Pods<'d> {
         });
         both.unzip()
     }
+}
+
+/// True when its containers run no more and will not run again.
+pub(in crate::compile) fn has_ended(pod: &Pod) -> bool {
+    matches!(pod.status.phase.as_deref(), Some("Succeeded" | "Failed"))
 }
 
 fn addresses(document: &Document<Pod>, findings: &mut Vec<Finding>) -> Vec<IpAddr> {
