@@ -1,5 +1,7 @@
 //! Model → snapshot: orders rules, resolves targets to subsets, finds the policy of each subset.
 
+mod gateways;
+
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     net::SocketAddr,
@@ -14,6 +16,7 @@ use crate::{
     connection::Transport,
     external::External,
     follow::Users,
+    gateway::Gateway,
     id::ServiceName,
     index::RuleIndex,
     labels::Labels,
@@ -38,10 +41,12 @@ pub(crate) fn build(model: model::Model, generation: u64) -> Snapshot {
         rules,
         policies,
         externals,
+        gateways,
         mut addresses,
     } = model;
-    let conditions = conditions(&rules, &policies);
-    let subnets = subnets(&rules);
+    let matches = matches(&rules, &gateways);
+    let conditions = conditions(&matches, &policies);
+    let subnets = subnets(&matches);
     let sources = Sources::new(
         conditions.iter().copied().cloned().collect(),
         subnets.iter().copied().cloned().collect(),
@@ -66,6 +71,7 @@ pub(crate) fn build(model: model::Model, generation: u64) -> Snapshot {
             builder.port(service, port, rules);
         }
     }
+    let gateways = builder.entrances(&gateways);
     let Draft {
         ports,
         rules,
@@ -89,15 +95,25 @@ pub(crate) fn build(model: model::Model, generation: u64) -> Snapshot {
         by_name: Arc::new(by_name),
         by_network: Arc::new(networks::ordered(by_network)),
         addresses: addresses.into(),
+        gateways: gateways.into(),
         sources: Arc::new(sources),
         descent: None,
     }
 }
 
-/// The conditions on callers, each once.
-fn conditions<'m>(rules: &'m [model::Rule], policies: &'m [Policy]) -> BTreeSet<&'m SourceMatch> {
+/// What rules ask for, those of services and those of gateways.
+fn matches<'m>(rules: &'m [model::Rule], gateways: &'m [Gateway]) -> Vec<&'m model::Match> {
     let of_rules = rules.iter().flat_map(|rule| &rule.any_of);
+    let at_gateways = gateways.iter().flat_map(|gateway| &gateway.rules);
     of_rules
+        .chain(at_gateways.flat_map(|rule| &rule.any_of))
+        .collect()
+}
+
+/// The conditions on callers, each once.
+fn conditions<'m>(matches: &[&'m model::Match], policies: &'m [Policy]) -> BTreeSet<&'m SourceMatch> {
+    let matches = matches.iter();
+    matches
         .filter_map(|m| m.source.as_ref())
         .chain(policies.iter().map(|policy| &policy.source))
         .filter(|source| !source.is_empty())
@@ -105,9 +121,9 @@ fn conditions<'m>(rules: &'m [model::Rule], policies: &'m [Policy]) -> BTreeSet<
 }
 
 /// The subnets that callers are to be in, each once.
-fn subnets(rules: &[model::Rule]) -> BTreeSet<&Subnets> {
-    let of_rules = rules.iter().flat_map(|rule| &rule.any_of);
-    of_rules
+fn subnets<'m>(matches: &[&'m model::Match]) -> BTreeSet<&'m Subnets> {
+    let matches = matches.iter();
+    matches
         .filter_map(|m| Some(&m.transport.as_ref()?.sources))
         .filter(|sources| !sources.is_empty())
         .collect()
@@ -197,7 +213,7 @@ impl<'m> Builder<'m> {
             frontends,
             external,
             rules: rules.iter().map(Rule::id).collect(),
-            index: RuleIndex::new(rules),
+            index: RuleIndex::new(rules.iter().map(|rule| &*rule.any_of)),
             unrouted: (unrouted, EVERY_INSTANCE_WEIGHT),
             policy_looks_at_requests,
         });

@@ -4,8 +4,10 @@
 
 use crate::{
     connection::Connection,
-    matcher::{Mismatch, Request},
+    gateway::{Entrance, EntranceRule},
+    matcher::{Conditions, Mismatch, Request, are_none},
     snapshot::{Port, Rule, RuleId, Snapshot},
+    source::ClassId,
 };
 
 /// A rule that was looked at.
@@ -51,7 +53,7 @@ pub fn steps<'s>(
         let outcome = if matched {
             Outcome::NotReached
         } else {
-            outcome(snapshot, rule, &connection, request)
+            outcome(snapshot, &snapshot.rule(rule).any_of, &connection, request)
         };
         matched |= outcome == Outcome::Matched;
         Step { rule, outcome }
@@ -61,22 +63,57 @@ pub fn steps<'s>(
 /// The conditions of a rule in words, one text per alternative: `uri prefix "/x", source reviews{version=v2}`. Empty:
 /// it always matches.
 pub fn conditions(snapshot: &Snapshot, rule: &Rule) -> Vec<String> {
-    if rule.is_unconditional() {
+    in_words(snapshot, &rule.any_of)
+}
+
+/// As [`conditions`], of a gateway's rule.
+pub fn conditions_of_entrance(snapshot: &Snapshot, rule: &EntranceRule) -> Vec<String> {
+    in_words(snapshot, &rule.any_of)
+}
+
+/// Explains which rule of a gateway lets a request in; `connection` and `request` as for [`Snapshot::enter`].
+pub fn entrance_steps<'s>(
+    snapshot: &Snapshot,
+    entrance: &'s Entrance,
+    connection: Connection,
+    request: &Request<'_>,
+) -> Vec<(&'s EntranceRule, Outcome)> {
+    let connection = Connection {
+        class: ClassId::UNKNOWN,
+        ..connection
+    };
+    let request = entrance.seen(request);
+    let mut matched = false;
+    let rules = entrance.rules().iter();
+    rules
+        .map(|rule| {
+            let outcome = if matched {
+                Outcome::NotReached
+            } else {
+                outcome(snapshot, &rule.any_of, &connection, Some(&request))
+            };
+            matched |= outcome == Outcome::Matched;
+            (rule, outcome)
+        })
+        .collect()
+}
+
+fn in_words(snapshot: &Snapshot, any_of: &[Conditions]) -> Vec<String> {
+    if are_none(any_of) {
         return Vec::new();
     }
-    let alternatives = rule.any_of.iter();
+    let alternatives = any_of.iter();
     alternatives.map(|one| one.in_words(&snapshot.sources)).collect()
 }
 
 fn outcome(
     snapshot: &Snapshot,
-    id: RuleId,
+    any_of: &[Conditions],
     connection: &Connection,
     request: Option<&Request<'_>>,
 ) -> Outcome {
-    let rule = snapshot.rule(id);
     let mut reasons = Vec::new();
-    for alternative in &rule.any_of {
+    for alternative in any_of {
         match alternative.mismatch(&snapshot.sources, connection, request) {
             None => return Outcome::Matched,
             Some(reason) => reasons.push(reason),

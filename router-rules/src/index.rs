@@ -15,8 +15,7 @@ use std::collections::HashMap;
 use http::HeaderName;
 
 use crate::{
-    matcher::{Conditions, Request},
-    snapshot::Rule,
+    matcher::{Conditions, Request, are_none},
     source::{ClassId, SourceId, Sources},
 };
 use search::Search;
@@ -97,14 +96,15 @@ impl Prefixes {
 }
 
 impl RuleIndex {
-    /// Files `rules`, which are in the order of evaluation.
-    pub(crate) fn new(rules: &[Rule]) -> Self {
-        let catch_all = rules.iter().position(Rule::is_unconditional);
+    /// Files the alternatives of rules, which are in the order of evaluation.
+    pub(crate) fn new<'r>(rules: impl IntoIterator<Item = &'r [Conditions]>) -> Self {
+        let rules: Vec<&[Conditions]> = rules.into_iter().collect();
+        let catch_all = rules.iter().position(|any_of| are_none(any_of));
         let reachable = &rules[..catch_all.unwrap_or(rules.len())];
         let alternatives: Vec<(Entry, &Conditions)> = (0..)
             .zip(reachable)
-            .flat_map(|(rule, r)| {
-                let numbered = (0..).zip(&r.any_of).filter(|(_, c)| c.other_transport.is_none());
+            .flat_map(|(rule, any_of)| {
+                let numbered = (0..).zip(*any_of).filter(|(_, c)| c.other_transport.is_none());
                 numbered.map(move |(alternative, c)| (Entry { rule, alternative }, c))
             })
             .collect();

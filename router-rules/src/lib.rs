@@ -23,6 +23,7 @@ pub mod cors;
 pub mod duration;
 pub mod explain;
 pub mod external;
+pub mod gateway;
 pub mod id;
 pub mod labels;
 pub mod matcher;

@@ -63,6 +63,11 @@ pub(crate) struct Conditions {
     pub(crate) headers: Box<[(HeaderName, TextMatch)]>,
 }
 
+/// True when alternatives hold whatever the request and the caller.
+pub(crate) fn are_none(any_of: &[Conditions]) -> bool {
+    any_of.is_empty() || any_of.iter().any(Conditions::is_empty)
+}
+
 /// The first condition of a rule that did not hold.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Mismatch {

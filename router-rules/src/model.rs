@@ -14,6 +14,7 @@ use crate::{
     connection::{Transport, TransportMatch},
     cors::Cors,
     external::External,
+    gateway::Gateway,
     id::{Origin, ServiceName},
     labels::Labels,
     overrides::Overrides,
@@ -36,6 +37,8 @@ pub struct Model {
     pub policies: Vec<Policy>,
     /// Services that are outside the cluster.
     pub externals: BTreeMap<ServiceName, External>,
+    /// Ports of the node at which requests from outside come in, in any order.
+    pub gateways: Vec<Gateway>,
     /// Addresses that are known although they may be no service's: of workloads and of nodes.
     pub addresses: Vec<IpAddr>,
 }

@@ -20,6 +20,7 @@ use crate::{
     cors::Cors,
     external::External,
     follow::{Descent, Users},
+    gateway::Entrance,
     id::{Origin, ServiceName},
     index::{Entry, RuleIndex},
     labels::Labels,
@@ -65,6 +66,8 @@ pub struct Snapshot {
     /// By port, the longest prefix first; of equal ones the first service's.
     pub(crate) by_network: Arc<HashMap<u16, Vec<(IpNet, PortId)>>>,
     pub(crate) addresses: Arc<[IpAddr]>,
+    /// In the order of their ports.
+    pub(crate) gateways: Arc<[Entrance]>,
     pub(crate) sources: Arc<Sources>,
     pub(crate) descent: Option<Descent>,
 }
@@ -207,11 +210,6 @@ impl Rule {
     /// Where copies of requests are sent, each with the share of requests that are copied there.
     pub fn mirrors(&self) -> &[(SubsetId, Fraction)] {
         &self.mirrors
-    }
-
-    /// True when it matches whatever the request and the caller.
-    pub(crate) fn is_unconditional(&self) -> bool {
-        self.any_of.is_empty() || self.any_of.iter().any(Conditions::is_empty)
     }
 }
 
