@@ -120,7 +120,9 @@ fn covers(name: &str, host: &str) -> Covers {
     }
     let below = name.strip_prefix("*.").zip(host.split_once('.'));
     match below {
-        Some((of, (label, parent))) if !label.is_empty() && of.eq_ignore_ascii_case(parent) => Covers::ByWildcard,
+        Some((of, (label, parent))) if !label.is_empty() && of.eq_ignore_ascii_case(parent) => {
+            Covers::ByWildcard
+        }
         _ => Covers::Not,
     }
 }
@@ -281,7 +283,9 @@ impl Snapshot {
         let first = entrance
             .index
             .first(&self.sources, connection.class, &request, holds);
-        let rule = first.map(|position| &entrance.rules[position]).ok_or(Astray::NoRule)?;
+        let rule = first
+            .map(|position| &entrance.rules[position])
+            .ok_or(Astray::NoRule)?;
         let port = rule.leads_to.ok_or(Astray::NoService(rule))?;
         let port = &self.ports[port.0 as usize];
         Ok(Entered {

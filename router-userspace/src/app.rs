@@ -97,6 +97,8 @@ pub struct Settings {
     pub proxy_v6: Ipv6Addr,
     /// Port of the proxy.
     pub proxy_port: u16,
+    /// Addresses at which the ports of ingress rules are listened on.
+    pub ingress: Vec<IpAddr>,
     /// Threads of the proxy; none: one for each processor.
     pub proxy_threads: Option<NonZeroUsize>,
     /// What becomes of connections that need the proxy while it is down.
@@ -306,5 +308,6 @@ fn proxy_config(settings: &Settings, listen: Vec<SocketAddr>, outliers: Arc<Outl
         access: Some(Arc::new(proxy::access::Traced)),
         disclosure: settings.disclosure.clone(),
         outliers,
+        gateways: settings.ingress.clone(),
     }
 }

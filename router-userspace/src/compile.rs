@@ -5,6 +5,7 @@
 
 mod capacity;
 mod externals;
+mod gateways;
 mod memo;
 mod names;
 mod policies;
@@ -44,12 +45,12 @@ pub fn compile(documents: &Documents) -> Result<Compiled, Vec<Finding>> {
     let mut findings = documents.findings.clone();
     let incomplete = findings.iter().any(Finding::is_error);
     duplicates(documents, &mut findings);
-    unsupported(documents, &mut findings);
     let mut registry = registry::compile(&documents.into(), &mut findings);
     externals::compile(&documents.egress_rules, &mut registry, &mut findings);
     let mut rules = rules::compile(&documents.route_rules, &mut findings);
     let mut policies = policies::compile(&documents.destination_policies, &mut findings);
     externals::as_written(&registry, &mut rules, &mut policies);
+    let gateways = gateways::compile(&documents.ingress_rules, &registry, &mut findings);
     review::review(&registry, &rules, &policies, &mut findings);
     capacity::check(&registry, &rules, &policies, &mut findings);
     finding::sort(&mut findings);
@@ -67,6 +68,7 @@ pub fn compile(documents: &Documents) -> Result<Compiled, Vec<Finding>> {
             rules: rules.into_iter().map(|placed| placed.item).collect(),
             policies: policies.into_iter().map(|placed| placed.item).collect(),
             externals: registry.externals,
+            gateways,
             addresses: registry.addresses,
         },
         identities: registry.identities,
@@ -86,16 +88,6 @@ fn origin(position: &Position) -> Origin {
         object: position.object().cloned().unwrap_or_else(|| Arc::from("")),
         file: position.file().clone(),
         line: position.line(),
-    }
-}
-
-/// Kinds that are read but not acted on yet.
-fn unsupported(documents: &Documents, findings: &mut Vec<Finding>) {
-    for document in &documents.ingress_rules {
-        let (position, kind) = (&document.position, "ingress-rule");
-        let hint = "remove it, or keep it out of the configuration for now";
-        let message = format!("{kind} is not supported yet");
-        findings.push(position.finding(&codes::NOT_SUPPORTED_YET, "", message, hint));
     }
 }
 

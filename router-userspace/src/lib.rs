@@ -15,6 +15,7 @@ pub mod control;
 pub mod datapath;
 pub mod enforce;
 pub mod finding;
+pub mod listening;
 pub mod live;
 pub mod metrics;
 pub mod observe;

@@ -12,6 +12,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use router_rules::Snapshot;
+use tokio::sync::watch;
 
 use crate::finding::{Finding, Severity};
 
@@ -21,6 +22,8 @@ pub struct Live {
     snapshot: ArcSwap<Snapshot>,
     in_step: AtomicU64,
     reload: ArcSwap<Option<Reload>>,
+    /// Generation of what was published last.
+    changes: watch::Sender<u64>,
 }
 
 /// The last time that the configuration was read.
@@ -51,6 +54,7 @@ impl Live {
             snapshot: ArcSwap::from_pointee(snapshot),
             in_step: AtomicU64::new(0),
             reload: ArcSwap::default(),
+            changes: watch::Sender::default(),
         }
     }
 
@@ -61,7 +65,14 @@ impl Live {
 
     /// Puts `snapshot` in force for requests that begin from now on.
     pub fn publish(&self, snapshot: Arc<Snapshot>) {
+        let generation = snapshot.generation();
         self.snapshot.store(snapshot);
+        self.changes.send_replace(generation);
+    }
+
+    /// Tells when a snapshot was published.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
     }
 
     /// Generation of the snapshot that the proxy and the kernel both follow; 0: none yet.

@@ -24,6 +24,7 @@ mod downstream;
 mod drain;
 mod exchange;
 mod forward;
+mod gateways;
 mod headers;
 mod listener;
 mod mirror;

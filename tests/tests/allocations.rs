@@ -210,6 +210,7 @@ fn a_request_allocates_little() {
         access: None,
         disclosure: Default::default(),
         outliers: Default::default(),
+        gateways: Vec::new(),
     };
     let proxy = proxy::start(config, live, kernel.clone(), kernel).unwrap();
     let mut client = TcpStream::connect(proxy.addresses()[0]).unwrap();

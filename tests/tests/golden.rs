@@ -18,6 +18,7 @@ use std::{
 use router_rules::{
     Snapshot,
     action::{AbortWith, DelayTime, Target},
+    gateway::GatewayRule,
     labels::Labels,
     model::{Match, Model, Rule},
 };
@@ -219,6 +220,11 @@ fn model(model: &Model, case: &Path) -> String {
     for item in &model.rules {
         rule(item, &mut text);
     }
+    for gateway in &model.gateways {
+        for rule in &gateway.rules {
+            entry(gateway.port, rule, &mut text);
+        }
+    }
     for policy in &model.policies {
         let _ = writeln!(text, "policy {}", policy.origin);
         let _ = writeln!(text, "  destination {} {}", policy.destination, policy.labels);
@@ -244,6 +250,15 @@ fn model(model: &Model, case: &Path) -> String {
         }
     }
     text
+}
+
+fn entry(port: u16, rule: &GatewayRule, text: &mut String) {
+    let _ = writeln!(text, "port {port} of the node: {}", rule.origin);
+    let (service, to) = (&rule.service, rule.service_port);
+    let _ = writeln!(text, "  to port {to} of {service} precedence {}", rule.precedence);
+    for condition in &rule.any_of {
+        conditions(condition, text);
+    }
 }
 
 fn rule(rule: &Rule, text: &mut String) {

@@ -26,6 +26,7 @@ mod wire {
     mod grpc;
     mod http2;
     mod hygiene;
+    mod ingress;
     mod mirrors;
     mod outlier;
     mod overrides;

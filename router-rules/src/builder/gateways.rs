@@ -44,7 +44,10 @@ impl Builder<'_> {
             service: rule.service.clone(),
             service_port: rule.service_port,
             leads_to: self.draft.by_name.get(&key).copied(),
-            secret: rule.credential.as_ref().map(|credential| credential.secret.clone()),
+            secret: rule
+                .credential
+                .as_ref()
+                .map(|credential| credential.secret.clone()),
         }
     }
 }

@@ -137,7 +137,10 @@ fn the_first_rule_that_matches_names_the_service_whose_rules_decide() {
     let said = |rule: &str, went: &str| (rule.to_owned(), went.to_owned());
     assert_eq!(enter(&snapshot, "shop.test", "/"), said("b", "shop everybody"));
     // The gateway's own port beside the host is no part of it; another is.
-    assert_eq!(enter(&snapshot, "shop.test:8080", "/"), said("b", "shop everybody"));
+    assert_eq!(
+        enter(&snapshot, "shop.test:8080", "/"),
+        said("b", "shop everybody")
+    );
     assert_eq!(enter(&snapshot, "shop.test:80", "/"), said("c", "blog -"));
     assert_eq!(enter(&snapshot, "shop.test", "/gone/1"), said("a", "no service"));
     assert!(snapshot.gateway(80).is_none());

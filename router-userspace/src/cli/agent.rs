@@ -22,6 +22,12 @@ mod limits;
 /// Directory of the pins unless another is given.
 pub(super) const DEFAULT_PIN_DIR: &str = "/sys/fs/bpf/router";
 
+/// All of the node's, of both families.
+const EVERY_ADDRESS: [IpAddr; 2] = [
+    IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+    IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+];
+
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Examples:
   router agent --config /etc/router
@@ -47,6 +53,9 @@ pub(super) struct Args {
     /// Port of the proxy.
     #[arg(long, env = "ROUTER_PROXY_PORT", default_value = "15001", value_name = "PORT")]
     proxy_port: NonZeroU16,
+    /// Addresses of the node at which the ports of ingress rules are listened on.
+    #[arg(long, env = "ROUTER_INGRESS_ADDRESS", value_name = "ADDRESS", value_delimiter = ',', default_values_t = EVERY_ADDRESS)]
+    ingress_address: Vec<IpAddr>,
     /// Threads of the proxy [default: one for each processor].
     #[arg(long, env = "ROUTER_PROXY_THREADS", value_name = "N")]
     proxy_threads: Option<NonZeroUsize>,
@@ -160,6 +169,7 @@ fn settings(args: Args) -> anyhow::Result<Settings> {
         proxy_v4: args.proxy.proxy_address,
         proxy_v6: args.proxy.proxy_address6,
         proxy_port: args.proxy_port.get(),
+        ingress: args.ingress_address,
         proxy_threads: args.proxy_threads,
         on_proxy_down: args.on_proxy_down,
         egress: args.egress,

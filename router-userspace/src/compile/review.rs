@@ -5,6 +5,8 @@ mod order;
 mod outlier;
 mod transport;
 
+pub(super) use order::hidden;
+
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use router_rules::{

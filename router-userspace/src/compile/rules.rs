@@ -57,6 +57,10 @@ impl<'c> Compiler<'c> {
         }
     }
 
+    pub(super) const fn position(&self) -> &'c Position {
+        self.position
+    }
+
     pub(super) fn report(
         &mut self,
         code: &Code,
@@ -112,7 +116,7 @@ impl<'c> Compiler<'c> {
     }
 
     /// The service that a rule is for. It may not carry labels there.
-    fn destination(&mut self, reference: Option<&ServiceReference>) -> Option<ServiceName> {
+    pub(super) fn destination(&mut self, reference: Option<&ServiceReference>) -> Option<ServiceName> {
         let Some(given) = reference else {
             let hint = "add `destination:` with the name of a service";
             self.report(

@@ -63,6 +63,7 @@ codes! {
     INVALID_EGRESS_DESTINATION = Error "invalid-egress-destination": "An egress rule's destination is neither a domain, `*.domain`, an address nor a network.";
     DUPLICATE_PORT = Error "duplicate-port": "Egress rules open one port of a destination twice.";
     EGRESS_TO_SERVICE = Error "egress-to-service": "An egress rule's destination is a service of the registry.";
+    INGRESS_PORT_TAKEN = Error "ingress-port-taken": "An ingress rule's port is one that the agent itself listens on.";
     INVALID_ADDRESS = Error "invalid-address": "A registry object has an address that is no IP address.";
     REGEX_DIFFERS = Warning "regex-differs": "A part of the regular expression means something else, or nothing, in ECMAScript.";
     IMPOSSIBLE_MATCH = Warning "impossible-match": "No request has what the rule asks for, so it can never match.";

@@ -27,6 +27,8 @@ pub struct AccessRecord<'a> {
     pub destination: SocketAddr,
     /// The service that the destination belongs to.
     pub service: &'a str,
+    /// Object name of the ingress rule that let it in.
+    pub ingress: &'a str,
     /// Object name of the rule that matched.
     pub rule: &'a str,
     /// Service and labels of the chosen subset: `reviews.default.svc.cluster.local version=v2`.
@@ -65,6 +67,7 @@ impl AccessRecord<'_> {
             caller: "",
             destination,
             service: "",
+            ingress: "",
             rule: "",
             subset: "",
             endpoint: None,
@@ -108,6 +111,7 @@ impl AccessSink for Traced {
             status = r.status,
             reason = r.reason,
             service = r.service,
+            ingress = r.ingress,
             rule = r.rule,
             subset = r.subset,
             endpoint = r.endpoint.map(tracing::field::display),

@@ -21,6 +21,7 @@ use super::{
     downstream,
     drain::Draining,
     error::Kind,
+    gateways::Door,
     stats::WorkerStats,
     tcp,
     worker::Worker,
@@ -36,6 +37,8 @@ const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// Name of the protocol in access records.
 const HTTP2: &str = "HTTP/2";
+/// The same of whoever says nothing else.
+const HTTP1: &str = "HTTP/1.1";
 
 /// How often an incomplete preface is looked at again.
 const PREFACE_RETRY: Duration = Duration::from_millis(5);
@@ -51,6 +54,8 @@ pub(crate) struct Session {
     /// `HTTP/1.1`, `HTTP/2` or `TCP`.
     pub(crate) protocol: &'static str,
     pub(crate) activity: Arc<Activity>,
+    /// The node's port, when it came in there.
+    pub(crate) door: Option<Arc<Door>>,
     cgroup: u64,
     caller: OnceLock<Arc<str>>,
 }
@@ -67,9 +72,27 @@ impl Session {
             destination: origin.destination,
             protocol,
             activity: Arc::default(),
+            door: None,
             cgroup: origin.cgroup,
             caller: OnceLock::new(),
         }
+    }
+
+    /// A session of whoever came in at a port of the node.
+    fn at_door(worker: Arc<Worker>, client: SocketAddr, door: Arc<Door>, at: SocketAddr) -> Self {
+        let origin = Origin {
+            destination: at,
+            cgroup: 0,
+        };
+        Self {
+            door: Some(door),
+            ..Self::new(worker, client, origin, HTTP1)
+        }
+    }
+
+    /// True when responses must ask the client to come back on another connection.
+    pub(crate) fn is_ending(&self) -> bool {
+        self.worker.is_stopping() || self.door.as_ref().is_some_and(|door| door.is_closing())
     }
 
     /// True when the client speaks HTTP/2.
@@ -96,6 +119,9 @@ impl Session {
     /// The caller's workload. A pod's first connection may be quicker than the registry, so an unknown caller is
     /// asked for again.
     pub(crate) fn caller(&self) -> Option<&str> {
+        if self.door.is_some() {
+            return None;
+        }
         if self.caller.get().is_none()
             && let Some(workload) = self.worker.callers().workload(self.cgroup)
         {
@@ -115,11 +141,23 @@ impl Session {
 }
 
 /// Serves a connection to its end.
-pub(crate) async fn serve(worker: Arc<Worker>, stream: TcpStream, client: SocketAddr, draining: Draining) {
+pub(crate) async fn serve(
+    worker: Arc<Worker>,
+    (stream, client): (TcpStream, SocketAddr),
+    door: Option<Arc<Door>>,
+    draining: Draining,
+) {
     let _open = Open::new(worker.stats.clone());
     // Where the client meant to go, if that is known.
     let mut destination = stream.local_addr().unwrap_or(client);
-    match route(&worker, stream, client, &mut destination, draining).await {
+    let served = match door {
+        None => route(&worker, stream, client, &mut destination, draining).await,
+        Some(door) => {
+            let session = Session::at_door(worker.clone(), client, door, destination);
+            enter(session, stream, draining).await
+        }
+    };
+    match served {
         Ok(()) => {}
         Err(Refused::Logged(kind)) => worker.stats.reason(kind),
         Err(Refused::Unseen(kind)) => {
@@ -170,21 +208,38 @@ async fn route(
         let session = Session::new(worker.clone(), client, origin, "TCP");
         return tcp::serve(&session, stream).await.map_err(Refused::Logged);
     }
-    let http2 = is_http2(&stream, worker.limits().head_timeout)
-        .await
-        .map_err(|kind| match kind {
-            // Whoever only looks whether somebody listens is not worth a line.
-            Kind::ClientDisconnected => Refused::Logged(kind),
-            _ => Refused::Unseen(kind),
-        })?;
-    let protocol = if http2 { HTTP2 } else { "HTTP/1.1" };
-    let session = Arc::new(Session::new(worker.clone(), client, origin, protocol));
-    if http2 {
+    let protocol = spoken(&stream, worker.limits().head_timeout).await?;
+    let session = Session::new(worker.clone(), client, origin, protocol);
+    converse(session, stream, draining).await;
+    Ok(())
+}
+
+/// Serves whoever came in at a port of the node.
+async fn enter(session: Session, stream: TcpStream, draining: Draining) -> Result<(), Refused> {
+    let protocol = spoken(&stream, session.worker.limits().head_timeout).await?;
+    converse(Session { protocol, ..session }, stream, draining).await;
+    Ok(())
+}
+
+/// Serves HTTP in the version that the session says.
+async fn converse(session: Session, stream: TcpStream, draining: Draining) {
+    let session = Arc::new(session);
+    if session.is_http2() {
         downstream::serve_http2(session, stream, draining).await;
     } else {
         downstream::serve_http1(session, stream, draining).await;
     }
-    Ok(())
+}
+
+/// The version of HTTP that a client's first bytes show.
+async fn spoken(stream: &TcpStream, patience: Duration) -> Result<&'static str, Refused> {
+    match is_http2(stream, patience).await {
+        Ok(true) => Ok(HTTP2),
+        Ok(false) => Ok(HTTP1),
+        // Whoever only looks whether somebody listens is not worth a line.
+        Err(kind @ Kind::ClientDisconnected) => Err(Refused::Logged(kind)),
+        Err(kind) => Err(Refused::Unseen(kind)),
+    }
 }
 
 /// Looks at the first bytes without taking them.

@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use router_rules::{
     Snapshot,
     connection::Connection,
+    gateway::{Astray, Entered, Entrance},
     matcher::Request,
     snapshot::{Port, Route},
     source::ClassId,
@@ -45,6 +46,20 @@ pub fn decide<'s>(snapshot: &'s Snapshot, call: &Call<'_>, request: &Request<'_>
 pub fn decide_connection<'s>(snapshot: &'s Snapshot, call: &Call<'_>) -> Option<Route<'s>> {
     let port = port_at(snapshot, call.destination)?;
     Some(snapshot.route_connection(port, call.connection(snapshot)))
+}
+
+/// Where a request goes that came in at a port of the node; what is known of its caller is an address.
+///
+/// # Errors
+///
+/// It goes nowhere.
+pub fn decide_entry<'s>(
+    snapshot: &'s Snapshot,
+    entrance: &'s Entrance,
+    call: &Call<'_>,
+    request: &Request<'_>,
+) -> Result<Entered<'s>, Astray<'s>> {
+    snapshot.enter(entrance, call.connection(snapshot), request)
 }
 
 /// The service port at the original destination. IPv4 clients of IPv6 sockets reach the IPv4 frontend.

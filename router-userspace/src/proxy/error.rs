@@ -66,6 +66,8 @@ kinds! {
     NoOriginalDestination = Downstream, "no-original-destination";
     /// The original destination is no service port of the configuration in force.
     NoService = Internal, "no-service";
+    /// No ingress rule of the node's port matches the request.
+    NoRoute = Internal, "no-route";
     /// Every weight of the rule is zero.
     NoWeight = Internal, "no-weight";
     /// The chosen subset has no endpoint.

@@ -5,7 +5,10 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use http::{HeaderMap, HeaderValue, Method, Uri, header::HOST, request};
-use router_rules::snapshot::{Route, Subset};
+use router_rules::{
+    gateway::EntranceRule,
+    snapshot::{Route, Subset},
+};
 use tokio::time::Instant;
 
 use super::{
@@ -53,6 +56,7 @@ struct Logged {
     authority: Option<HeaderValue>,
     request_id: Option<HeaderValue>,
     service: String,
+    ingress: Option<Arc<str>>,
     rule: Option<Arc<str>>,
     subset: String,
 }
@@ -67,6 +71,7 @@ impl Exchange {
                 authority: parts.headers.get(HOST).cloned(),
                 request_id: parts.headers.get(X_REQUEST_ID).cloned(),
                 service: String::new(),
+                ingress: None,
                 rule: None,
                 subset: String::new(),
             })
@@ -125,6 +130,13 @@ impl Exchange {
             .fault()
             .or_else(|| self.session.activity.broken_off())
             .unwrap_or_else(gone)
+    }
+
+    /// Notes the rule that let it in.
+    pub(crate) fn let_in(&mut self, rule: &EntranceRule) {
+        if let Some(log) = &mut self.log {
+            log.ingress = Some(rule.origin().object.clone());
+        }
     }
 
     /// Notes the decision.
@@ -218,6 +230,7 @@ impl Exchange {
             caller: self.session.caller().unwrap_or_default(),
             destination: self.session.destination,
             service: &log.service,
+            ingress: log.ingress.as_deref().unwrap_or_default(),
             rule: log.rule.as_deref().unwrap_or_default(),
             subset: &log.subset,
             endpoint: self.endpoint,

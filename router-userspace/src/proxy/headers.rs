@@ -14,8 +14,10 @@ use http::{
 use super::error::{Kind, ProxyError};
 
 mod bounds;
+mod edge;
 
 pub(crate) use bounds::{check_list, check_trailers};
+pub(crate) use edge::at_edge;
 
 pub(crate) const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 pub(crate) const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");

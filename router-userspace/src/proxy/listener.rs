@@ -6,7 +6,7 @@
 
 use std::{
     io,
-    net::{SocketAddr, TcpListener as StdListener},
+    net::{IpAddr, SocketAddr, TcpListener as StdListener},
     sync::Arc,
     time::Duration,
 };
@@ -15,7 +15,9 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::{net::TcpListener, net::TcpStream, sync::Semaphore, time::sleep};
 use tokio_util::task::TaskTracker;
 
-use super::{connection, drain::Draining, limits::Limits, upstream::keepalive, worker::Worker};
+use super::{
+    connection, drain::Draining, gateways::Door, limits::Limits, upstream::keepalive, worker::Worker,
+};
 
 /// Pause after `accept` failed, for want of file descriptors most likely.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
@@ -65,18 +67,38 @@ fn listen(address: SocketAddr, limits: &Limits) -> io::Result<StdListener> {
     open().map_err(named)
 }
 
+/// Whether the node has the family of an address at all.
+pub(crate) fn probe(address: IpAddr) -> io::Result<()> {
+    let domain = Domain::for_address(SocketAddr::new(address, 0));
+    Socket::new(domain, Type::STREAM, Some(Protocol::TCP)).map(drop)
+}
+
+/// What becomes of the connections of a listener.
+pub(crate) struct Accepting {
+    /// How many there may be.
+    pub(crate) places: Arc<Semaphore>,
+    /// Where they run.
+    pub(crate) connections: TaskTracker,
+    /// The node's port at which they come in; none: the kernel sends them.
+    pub(crate) door: Option<Arc<Door>>,
+}
+
 /// Accepts connections and serves each in a task of its own, until the drain begins and the queue is empty.
 pub(crate) async fn accept(
     worker: Arc<Worker>,
     listener: TcpListener,
-    places: Arc<Semaphore>,
-    connections: TaskTracker,
+    accepting: Accepting,
     mut draining: Draining,
 ) {
+    let Accepting {
+        places,
+        connections,
+        door,
+    } = accepting;
     let serve = |(stream, client): (TcpStream, SocketAddr), place, draining: Draining| {
-        let worker = worker.clone();
+        let (worker, door) = (worker.clone(), door.clone());
         connections.spawn(async move {
-            connection::serve(worker, stream, client, draining).await;
+            connection::serve(worker, (stream, client), door, draining).await;
             drop(place);
         });
     };

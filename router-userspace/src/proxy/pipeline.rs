@@ -8,7 +8,9 @@ use http::{HeaderValue, Request, Response, StatusCode, header::CONNECTION, reque
 use http_body::Body as _;
 use hyper::{body::Incoming, upgrade::OnUpgrade};
 use router_rules::{
+    Snapshot,
     action::{AbortWith, Fault},
+    gateway::Astray,
     matcher,
     snapshot::{Route, Rule},
     status::Http2Error,
@@ -18,7 +20,7 @@ use tokio::time::{Instant, sleep};
 use super::{
     body::{Metered, Replay, RequestBody, ResponseBody, Transfer, Upstream},
     connection::Session,
-    decide::{class, decide},
+    decide::{class, decide, decide_entry},
     disclosure::Additions,
     error::{Kind, ProxyError, Side},
     exchange::Exchange,
@@ -65,7 +67,7 @@ pub(crate) async fn serve(
     let spoilt = malformed || session.activity.answered(tunnel);
     // Nobody waits for the rest of a request whose answer no endpoint has sent.
     let cut = own && session.activity.is_unfinished();
-    if (spoilt || cut || session.worker.is_stopping()) && !session.is_http2() && !tunnel {
+    if (spoilt || cut || session.is_ending()) && !session.is_http2() && !tunnel {
         if spoilt {
             session.activity.refuse();
         }
@@ -105,20 +107,24 @@ async fn answer(
     let worker = &session.worker;
     let client = head.extensions.remove::<OnUpgrade>();
     exchange.admit(&mut head)?;
+    if let Some(door) = &session.door {
+        headers::at_edge(&mut head.headers, &session.forwarded_for, door.forwarded_proto());
+    }
     let explained = worker.disclosure().explain.as_ref();
     let explained = explained.filter(|name| head.headers.remove(*name).is_some());
+    // Rules are nobody's business outside.
+    let explained = explained.filter(|_| session.door.is_none());
 
     let view = worker.views().load();
-    let route = decide(&view.snapshot, &session.call(), &seen(&head))
-        .ok_or_else(|| ProxyError::new(Kind::NoService, "no such service"))?;
+    let route = route(exchange, &view.snapshot, &head)?;
     exchange.routed(&route);
     if let Some(name) = explained {
         let class = class(&view.snapshot, session.caller());
-        additions.explain(name, &view.snapshot, &route, (class, &seen(&head)));
+        additions.explain(name, &view.snapshot, &route, (class, &seen(&session, &head)));
     }
     if let Some(rule) = route.rule() {
         inject(rule.fault(&head.headers)).await?;
-        if let Some(own) = own_answer(rule, &head, additions)? {
+        if let Some(own) = own_answer(rule, &seen(&session, &head), additions)? {
             return Ok(Reply::Own(own));
         }
     }
@@ -174,21 +180,21 @@ async fn answer(
 /// may read the response, also when it is a refusal.
 fn own_answer(
     rule: &Rule,
-    head: &request::Parts,
+    request: &matcher::Request<'_>,
     additions: &mut Additions,
 ) -> Result<Option<OwnAnswer>, ProxyError> {
     if let Some(cors) = rule.cors() {
-        if let Some(allowed) = cors.preflight(&seen(head)) {
+        if let Some(allowed) = cors.preflight(request) {
             return Ok(Some(OwnAnswer::preflight(allowed)));
         }
-        if let Some(origin) = cors.allowed_origin(&head.headers) {
+        if let Some(origin) = cors.allowed_origin(request.headers) {
             cors.annotate(origin.clone(), additions.fields());
         }
     }
     let Some(redirect) = rule.redirect() else {
         return Ok(None);
     };
-    let location = redirect.location(&seen(head));
+    let location = redirect.location(request);
     OwnAnswer::redirect(redirect.status, &location).map(Some)
 }
 
@@ -207,12 +213,43 @@ fn rewrite(head: &mut request::Parts, route: &Route<'_>) -> Result<(), ProxyErro
     }
 }
 
+/// Where the request goes, from wherever it came.
+fn route<'s>(
+    exchange: &mut Exchange,
+    snapshot: &'s Snapshot,
+    head: &request::Parts,
+) -> Result<Route<'s>, ProxyError> {
+    const NO_SERVICE: ProxyError = ProxyError::new(Kind::NoService, "no such service");
+    const NO_ROUTE: ProxyError = ProxyError::new(Kind::NoRoute, "no rule of this port matches");
+    let session = exchange.session().clone();
+    let request = seen(&session, head);
+    let Some(door) = &session.door else {
+        return decide(snapshot, &session.call(), &request).ok_or(NO_SERVICE);
+    };
+    let entrance = door.entrance(snapshot).ok_or(NO_ROUTE)?;
+    match decide_entry(snapshot, entrance, &session.call(), &request) {
+        Ok(entered) => {
+            exchange.let_in(entered.rule);
+            Ok(entered.route)
+        }
+        Err(Astray::NoRule) => Err(NO_ROUTE),
+        Err(Astray::NoService(rule)) => {
+            exchange.let_in(rule);
+            Err(NO_SERVICE)
+        }
+    }
+}
+
 /// What the engine sees of a request.
-fn seen(head: &request::Parts) -> matcher::Request<'_> {
+fn seen<'h>(session: &Session, head: &'h request::Parts) -> matcher::Request<'h> {
     matcher::Request {
         method: &head.method,
         path: head.uri.path_and_query().map_or("/", |path| path.as_str()),
-        scheme: head.uri.scheme_str().unwrap_or("http"),
+        // At the node's own ports what clients say of their scheme is nothing to go by.
+        scheme: match &session.door {
+            Some(door) => door.scheme(),
+            None => head.uri.scheme_str().unwrap_or("http"),
+        },
         authority: headers::host(&head.headers),
         headers: &head.headers,
     }

@@ -135,6 +135,7 @@ fn status(error: &ProxyError) -> StatusCode {
         Kind::HeadTimeout | Kind::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
         Kind::RequestTimeout | Kind::PerTryTimeout => StatusCode::GATEWAY_TIMEOUT,
         Kind::UpstreamProtocolError => StatusCode::BAD_GATEWAY,
+        Kind::NoRoute => StatusCode::NOT_FOUND,
         Kind::FaultAbort => match error.abort {
             Some(AbortWith::HttpStatus(status)) => StatusCode::from_u16(status).unwrap_or(UNAVAILABLE),
             _ => UNAVAILABLE,

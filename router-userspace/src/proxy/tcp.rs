@@ -127,6 +127,7 @@ impl Drop for Passage<'_> {
             caller: self.session.caller().unwrap_or_default(),
             destination: self.session.destination,
             service: &self.service,
+            ingress: "",
             rule: self.rule.as_deref().unwrap_or_default(),
             subset: &self.subset,
             endpoint: self.endpoint,

@@ -4,7 +4,7 @@
 
 use std::{
     io,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -23,14 +23,17 @@ use super::{
     access::AccessSink,
     disclosure::Disclosure,
     drain::{self, Drain, Draining},
+    gateways::{self, Gatekeeper, MAX_OPENINGS, Opening},
     limits::Limits,
-    listener, outlier,
+    listener::{self, Accepting},
+    outlier,
     stats::{ProxyStats, WorkerStats},
     upstream::Pool,
     view::Views,
 };
 use crate::{
     enforce::{Enforcement, breaker::Breakers, outlier::Outliers},
+    listening::Listening,
     live::Live,
     registry::Callers,
 };
@@ -53,6 +56,8 @@ pub struct ProxyConfig {
     pub disclosure: Disclosure,
     /// Who is ejected.
     pub outliers: Arc<Outliers>,
+    /// Addresses of the node at which the ports of gateways are listened on.
+    pub gateways: Vec<IpAddr>,
 }
 
 /// What all workers share.
@@ -119,26 +124,32 @@ impl Worker {
     }
 
     /// Accepts and serves until told to stop, then until `deadline` at the latest.
-    async fn run(self: Arc<Self>, listeners: Vec<TcpListener>, mut stop: Draining, deadline: Deadlines) {
+    async fn run(
+        self: Arc<Self>,
+        listeners: Vec<TcpListener>,
+        openings: mpsc::Receiver<Opening>,
+        mut stop: Draining,
+        deadline: Deadlines,
+    ) {
         let connections = TaskTracker::new();
         let places = Arc::new(Semaphore::new(self.limits().connections_per_worker));
         let accepting: Vec<_> = listeners
             .into_iter()
             .map(|listener| {
-                let accept = listener::accept(
-                    self.clone(),
-                    listener,
-                    places.clone(),
-                    connections.clone(),
-                    stop.clone(),
-                );
+                let accepting = Accepting {
+                    places: places.clone(),
+                    connections: connections.clone(),
+                    door: None,
+                };
+                let accept = listener::accept(self.clone(), listener, accepting, stop.clone());
                 tokio::spawn(accept)
             })
             .collect();
+        let at_doors = tokio::spawn(gateways::take(self.clone(), openings, connections.clone()));
         let tidying = tokio::spawn(tidy(self.clone()));
         stop.begun().await;
         self.stopping.store(true, Relaxed);
-        for task in accepting {
+        for task in accepting.into_iter().chain([at_doors]) {
             let _ = task.await;
         }
         connections.close();
@@ -193,6 +204,7 @@ pub struct Proxy {
     addresses: Vec<SocketAddr>,
     stats: Arc<ProxyStats>,
     breakers: Arc<Breakers>,
+    listening: Arc<Listening>,
     drain: Drain,
     deadline: Arc<std::sync::OnceLock<Instant>>,
     cut: mpsc::UnboundedReceiver<usize>,
@@ -219,6 +231,11 @@ impl Proxy {
     /// What is under way under policies with limits on requests.
     pub fn breakers(&self) -> Arc<Breakers> {
         self.breakers.clone()
+    }
+
+    /// Which ports of gateways it listens on.
+    pub fn listening(&self) -> Arc<Listening> {
+        self.listening.clone()
     }
 
     /// Stops accepting, lets requests in flight end within `grace`, then cuts what is left.
@@ -248,6 +265,15 @@ pub fn start(
     let threads = config.threads.max(1);
     let (addresses, mut listeners) = listener::bind(&config.listen, threads, &config.limits)?;
     let stats = Arc::new(ProxyStats::new(threads));
+    let (doors, mut openings): (Vec<_>, Vec<_>) = (0..threads).map(|_| mpsc::channel(MAX_OPENINGS)).unzip();
+    let listening = Arc::new(Listening::default());
+    let gatekeeper = Gatekeeper {
+        live: live.clone(),
+        addresses: config.gateways,
+        limits: config.limits.clone(),
+        listening: listening.clone(),
+        workers: doors,
+    };
     let shared = Arc::new(Shared {
         views: Views::new(live, config.outliers.clone()),
         limited: Arc::new(Pool::new(config.limits.clone(), enforcement.clone())),
@@ -263,6 +289,10 @@ pub fn start(
         at: Arc::default(),
         cut: cut_sender,
     };
+    let mut for_all = Some(ForAll {
+        outliers: config.outliers,
+        gatekeeper,
+    });
     for index in 0..threads {
         let worker = Arc::new(Worker {
             stats: stats.worker(index),
@@ -273,32 +303,37 @@ pub fn start(
             tunnels: TaskTracker::new(),
         });
         let listeners = std::mem::take(&mut listeners[index]);
-        // The first worker sweeps for all.
-        let outliers = (index == 0).then(|| config.outliers.clone());
         spawn(
             index,
             worker,
-            listeners,
+            (listeners, openings.remove(0)),
             (draining.clone(), deadlines.clone()),
-            outliers,
+            for_all.take(),
         )?;
     }
     Ok(Proxy {
         addresses,
         stats,
         breakers: shared.views.breakers().clone(),
+        listening,
         drain,
         deadline: deadlines.at,
         cut,
     })
 }
 
+/// What the first worker does for all.
+struct ForAll {
+    outliers: Arc<Outliers>,
+    gatekeeper: Gatekeeper,
+}
+
 fn spawn(
     index: usize,
     worker: Arc<Worker>,
-    listeners: Vec<std::net::TcpListener>,
+    (listeners, openings): (Vec<std::net::TcpListener>, mpsc::Receiver<Opening>),
     (draining, deadlines): (Draining, Deadlines),
-    sweeps: Option<Arc<Outliers>>,
+    for_all: Option<ForAll>,
 ) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -309,12 +344,13 @@ fn spawn(
         let alive = draining.clone();
         runtime.block_on(async move {
             let listeners: io::Result<Vec<_>> = listeners.into_iter().map(TcpListener::from_std).collect();
-            if let Some(outliers) = sweeps {
+            if let Some(ForAll { outliers, gatekeeper }) = for_all {
                 // Ends with the runtime.
                 tokio::spawn(outlier::sweep(outliers));
+                tokio::spawn(gatekeeper.run(draining.clone()));
             }
             match listeners {
-                Ok(listeners) => worker.run(listeners, draining, deadlines).await,
+                Ok(listeners) => worker.run(listeners, openings, draining, deadlines).await,
                 Err(error) => tracing::error!(%error, "a worker could not take its listeners"),
             }
         });

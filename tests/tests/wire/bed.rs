@@ -196,6 +196,7 @@ pub struct Line {
     pub path: String,
     pub protocol: &'static str,
     pub service: String,
+    pub ingress: String,
     pub rule: String,
     pub subset: String,
     pub caller: String,
@@ -238,6 +239,7 @@ impl AccessSink for Log {
             path: r.path.into(),
             protocol: r.protocol,
             service: r.service.into(),
+            ingress: r.ingress.into(),
             rule: r.rule.into(),
             subset: r.subset.into(),
             caller: r.caller.into(),
@@ -283,6 +285,7 @@ impl Bed {
             access: Some(log.clone()),
             disclosure,
             outliers: outliers.clone(),
+            gateways: vec![Ipv4Addr::LOCALHOST.into()],
         };
         let proxy = proxy::start(config, live.clone(), kernel.clone(), kernel.clone()).unwrap();
         Self {

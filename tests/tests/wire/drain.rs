@@ -126,6 +126,7 @@ async fn a_successor_takes_over_without_a_lost_request() {
         access: None,
         disclosure: Disclosure::default(),
         outliers: Arc::default(),
+        gateways: Vec::new(),
     };
     let second = proxy::start(config, live, first.kernel.clone(), first.kernel.clone()).unwrap();
     assert_eq!(first.proxy.stop(PATIENCE).await.cut, 0);

@@ -19,14 +19,7 @@ const MAX_COMPARED: usize = 200;
 
 /// Looks at the rules of each destination in their order.
 pub(super) fn review(rules: &[Placed<'_, Rule>], findings: &mut Vec<Finding>) {
-    let mut by_destination: HashMap<&ServiceName, Vec<&Placed<'_, Rule>>> = HashMap::new();
-    for rule in rules {
-        by_destination
-            .entry(&rule.item.destination)
-            .or_default()
-            .push(rule);
-    }
-    for (_, mut rules) in by_destination {
+    for mut rules in by_destination(rules) {
         rules.sort_by_key(|r| r.item.rank());
         for pair in rules.windows(2) {
             if pair[0].item.precedence == pair[1].item.precedence {
@@ -35,6 +28,23 @@ pub(super) fn review(rules: &[Placed<'_, Rule>], findings: &mut Vec<Finding>) {
         }
         unreachable(&rules, findings);
     }
+}
+
+/// Looks for rules of one destination behind others that take everything they could match.
+pub(in crate::compile) fn hidden(rules: &[Placed<'_, Rule>], findings: &mut Vec<Finding>) {
+    for mut rules in by_destination(rules) {
+        rules.sort_by_key(|r| r.item.rank());
+        unreachable(&rules, findings);
+    }
+}
+
+fn by_destination<'r, 'd>(rules: &'r [Placed<'d, Rule>]) -> impl Iterator<Item = Vec<&'r Placed<'d, Rule>>> {
+    let mut by_destination: HashMap<&ServiceName, Vec<_>> = HashMap::new();
+    for rule in rules {
+        let same = by_destination.entry(&rule.item.destination).or_default();
+        same.push(rule);
+    }
+    by_destination.into_values()
 }
 
 fn tie(earlier: &Placed<'_, Rule>, later: &Placed<'_, Rule>, findings: &mut Vec<Finding>) {

@@ -11,7 +11,7 @@ use crate::{config::rules_v1alpha1 as dsl, finding::codes};
 
 impl Compiler<'_> {
     /// The alternatives that `condition` stands for. A call has one transport: `tcp` and `udp` together are two.
-    pub(super) fn alternatives(&mut self, condition: &dsl::MatchCondition) -> Vec<Match> {
+    pub(in crate::compile) fn alternatives(&mut self, condition: &dsl::MatchCondition) -> Vec<Match> {
         let compiled = self.condition(condition);
         let transports = [
             (Transport::Tcp, "match.tcp", &condition.tcp),
