@@ -37,7 +37,7 @@ mod watch;
 use edition::{InForce, Next, Unresolved, does_not_fit};
 
 pub use schedule::{
-    CONFIG_GAP, CONFIG_QUIET, CONFIG_WAIT_AT_MOST, Due, EJECTIONS_WAIT, RECONCILE_EVERY, RETRY_AFTER,
+    COLLECT_AFTER, CONFIG_GAP, CONFIG_QUIET, CONFIG_WAIT_AT_MOST, Due, EJECTIONS_WAIT, RECONCILE_EVERY, RETRY_AFTER,
     SCAN_EVERY, Schedule,
 };
 pub use watch::{Touched, Watch, WatchError, watch};
@@ -88,8 +88,11 @@ pub trait Configuration: Send {
 pub struct Reconciled {
     /// Changes written.
     pub operations: usize,
-    /// True when something is left that can only be cleared away later.
+    /// True when something is left that can only be cleared away later, by [`Reconcile::collect`] or by the next
+    /// reconciliation.
     pub leftovers: bool,
+    /// True when only what a change of endpoints touches was looked at.
+    pub followed: bool,
 }
 
 /// Why the kernel is not in step.
@@ -119,6 +122,13 @@ pub trait Reconcile: Send {
         sources: &BTreeMap<u64, ClassId>,
         counted: &mut dyn FnMut(),
     ) -> Result<Reconciled, NotReconciled>;
+
+    /// Clears away what changes left, as far as that can be done now. True when something is left.
+    ///
+    /// # Errors
+    ///
+    /// A map could not be written; the next call goes on.
+    fn collect(&mut self) -> Result<bool, NotReconciled>;
 
     /// Looks whether somebody else wrote to the maps, for the next [`Reconcile::reconcile`] to put right. Returns how
     /// many entries differed.
@@ -197,6 +207,7 @@ impl Control {
                     Due::ReloadSettled => self.follow(Touched::take_settled),
                     Due::Ejections => self.reconcile(),
                     Due::Scan => self.scan(),
+                    Due::Collect => self.collect(),
                     Due::Reconcile => {
                         self.look_again();
                         self.reconcile();
@@ -216,6 +227,17 @@ impl Control {
             Ok(0) => {}
             Ok(entries) => warn!(entries, "somebody else wrote to the maps; they are put right"),
             Err(error) => warn!(%error, "the maps cannot be looked at"),
+        }
+    }
+
+    fn collect(&mut self) {
+        match self.parts.kernel.collect() {
+            Ok(false) => {}
+            Ok(true) => self.schedule.collect_later(clock::now()),
+            Err(error) => {
+                warn!(%error, "what is not used any more cannot be cleared away");
+                self.schedule.reconcile_again(clock::now());
+            }
         }
     }
 
@@ -409,8 +431,10 @@ impl Control {
                 self.parts.live.kernel_in_step(generation);
                 self.parts.not_ready.clear();
                 if done.leftovers {
-                    self.schedule.reconcile_again(now);
-                } else {
+                    self.schedule.collect_later(now);
+                }
+                // What is followed is no reason to look at everything later than otherwise.
+                if !done.followed {
                     self.schedule.reconciled(now);
                 }
             }

@@ -16,16 +16,19 @@ mod kernel;
 mod log;
 mod mapped;
 mod maps;
+pub mod mirror;
 mod observer;
 pub mod plan;
 pub mod reconcile;
 pub mod state;
 pub mod store;
+mod upstream_ids;
 
-pub use enforcement::{KernelEnforcement, UpstreamIds};
+pub use enforcement::KernelEnforcement;
 pub use kernel::{
     Hook, HookState, Kernel, KernelConfig, KernelError, heartbeat, hooks, proxy_goes_down, uninstall,
 };
 pub use log::KernelLog;
 pub use maps::{KernelMaps, Maps};
 pub use observer::{KernelObserver, observed_hooks};
+pub use upstream_ids::{EndpointIds, UpstreamIds};

@@ -18,8 +18,9 @@ use crate::{
     control::{NotReconciled, Reconcile, Reconciled},
     datapath::{
         self, Kernel, KernelConfig, KernelEnforcement, KernelLog, KernelMaps, KernelObserver,
-        desired::{self, desired},
-        reconcile::{self, ReconcileError, reconcile_around},
+        desired::{self, Inputs},
+        mirror::Mirror,
+        reconcile::ReconcileError,
         state::{Capacity, State},
     },
     enforce::{Enforcement, outlier::Outliers},
@@ -30,7 +31,7 @@ use crate::{
 
 /// What control writes.
 pub(super) struct KernelHalf {
-    state: State,
+    mirror: Mirror,
     store: KernelMaps,
     on_proxy_down: desired::OnProxyDown,
     outliers: Arc<Outliers>,
@@ -80,7 +81,7 @@ impl KernelHalf {
         };
         Ok((
             Self {
-                state,
+                mirror: Mirror::new(state),
                 store,
                 on_proxy_down,
                 outliers,
@@ -139,15 +140,19 @@ impl Reconcile for KernelHalf {
         sources: &BTreeMap<u64, ClassId>,
         counted: &mut dyn FnMut(),
     ) -> Result<Reconciled, NotReconciled> {
-        let mut desired = desired(snapshot, sources, self.on_proxy_down, &self.outliers.ejected());
-        if let Some(callers) = &self.confined {
-            desired = desired.confining(snapshot, &callers.confinement());
-        }
-        let report = reconcile_around(&mut self.state, &desired, &mut self.store, |ids| {
+        let confined = self.confined.as_ref().map(|callers| callers.confinement());
+        let inputs = Inputs {
+            snapshot,
+            sources,
+            on_proxy_down: self.on_proxy_down,
+            ejected: &self.outliers.ejected(),
+            confined: confined.as_deref(),
+        };
+        let report = self.mirror.reconcile(&inputs, &mut self.store, |ids| {
             self.enforcement.set_ids(ids);
             counted();
         });
-        self.observer.follow(&self.state);
+        self.observer.follow(&self.mirror);
         let report = report.map_err(|error| match error {
             ReconcileError::Capacity(error) => NotReconciled::DoesNotFit(error.to_string()),
             ReconcileError::Store(error) => NotReconciled::Failed(error.to_string()),
@@ -155,11 +160,17 @@ impl Reconcile for KernelHalf {
         Ok(Reconciled {
             operations: report.ops,
             leftovers: report.leftovers,
+            followed: report.followed,
         })
     }
 
+    fn collect(&mut self) -> Result<bool, NotReconciled> {
+        let left = self.mirror.collect(&mut self.store);
+        left.map_err(|error| NotReconciled::Failed(error.to_string()))
+    }
+
     fn refresh(&mut self) -> Result<usize, NotReconciled> {
-        let differing = reconcile::refresh(&mut self.state, &self.store);
+        let differing = self.mirror.refresh(&self.store);
         differing.map_err(|error| NotReconciled::Failed(error.to_string()))
     }
 }

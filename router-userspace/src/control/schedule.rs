@@ -8,7 +8,7 @@ pub const CONFIG_QUIET: Duration = Duration::from_millis(50);
 pub const CONFIG_WAIT_AT_MOST: Duration = Duration::from_millis(500);
 /// At least so long after a change, the next one is put in force; if it took longer, that long. What is touched
 /// meanwhile goes together.
-pub const CONFIG_GAP: Duration = Duration::from_millis(5);
+pub const CONFIG_GAP: Duration = Duration::from_micros(500);
 /// The maps follow ejections this long after the first: endpoints often fail together, and are one change then. Until
 /// they do, the kernel sends a few more connections to an endpoint that fails.
 pub const EJECTIONS_WAIT: Duration = Duration::from_millis(100);
@@ -16,8 +16,10 @@ pub const EJECTIONS_WAIT: Duration = Duration::from_millis(100);
 pub const SCAN_EVERY: Duration = Duration::from_secs(1);
 /// How often the maps are brought in step although nothing happened.
 pub const RECONCILE_EVERY: Duration = Duration::from_secs(30);
-/// How soon it is tried again after a failure, or when there was something left to clear away.
+/// How soon it is tried again after a failure.
 pub const RETRY_AFTER: Duration = Duration::from_millis(500);
+/// How long after a change what it left is cleared away, if no other change does it before.
+pub const COLLECT_AFTER: Duration = Duration::from_millis(500);
 
 /// What is to be done now.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -30,6 +32,8 @@ pub enum Due {
     Ejections,
     /// Scan the cgroup tree.
     Scan,
+    /// Clear away what changes left.
+    Collect,
     /// Bring the maps in step.
     Reconcile,
 }
@@ -46,6 +50,8 @@ pub struct Schedule {
     /// First change of ejections that the maps do not follow.
     ejections: Option<Instant>,
     scan_at: Instant,
+    /// When there is something to clear away.
+    collect_at: Option<Instant>,
     reconcile_at: Instant,
 }
 
@@ -58,6 +64,7 @@ impl Schedule {
             free_at: now,
             ejections: None,
             scan_at: now + SCAN_EVERY,
+            collect_at: None,
             reconcile_at: now + RECONCILE_EVERY,
         }
     }
@@ -84,12 +91,17 @@ impl Schedule {
         self.ejections.get_or_insert(now);
     }
 
-    /// The maps are in step.
+    /// Everything was compared, and the maps are in step.
     pub fn reconciled(&mut self, now: Instant) {
         self.reconcile_at = now + RECONCILE_EVERY;
     }
 
-    /// The maps are not in step, or something is left to clear away.
+    /// Something is left to clear away.
+    pub fn collect_later(&mut self, now: Instant) {
+        self.collect_at.get_or_insert(now + COLLECT_AFTER);
+    }
+
+    /// The maps are not in step.
     pub fn reconcile_again(&mut self, now: Instant) {
         self.reconcile_at = now + RETRY_AFTER;
     }
@@ -97,7 +109,12 @@ impl Schedule {
     /// When the next thing is due.
     pub fn deadline(&self) -> Instant {
         let others = self.scan_at.min(self.reconcile_at);
-        let sooner = [self.reload_at(), self.reload_settled_at(), self.ejections_at()];
+        let sooner = [
+            self.reload_at(),
+            self.reload_settled_at(),
+            self.ejections_at(),
+            self.collect_at,
+        ];
         sooner.into_iter().flatten().fold(others, Instant::min)
     }
 
@@ -115,6 +132,9 @@ impl Schedule {
         } else if self.scan_at <= now {
             self.scan_at = now + SCAN_EVERY;
             Some(Due::Scan)
+        } else if self.collect_at.is_some_and(|at| at <= now) {
+            self.collect_at = None;
+            Some(Due::Collect)
         } else if self.reconcile_at <= now {
             self.reconcile_at = now + RECONCILE_EVERY;
             Some(Due::Reconcile)
@@ -164,7 +184,7 @@ mod tests {
         schedule.config_settled(at(100));
         assert_eq!(schedule.deadline(), at(100));
         assert_eq!(schedule.due(at(100)), Some(Due::ReloadSettled));
-        schedule.reloaded(at(101), Duration::from_millis(1));
+        schedule.reloaded(at(101), Duration::from_millis(5));
         let mut reloads = Vec::new();
         for ms in 101..1101 {
             schedule.config_settled(at(ms));
@@ -227,5 +247,16 @@ mod tests {
         assert_eq!(schedule.due(start + RETRY_AFTER), Some(Due::Reconcile));
         schedule.reconciled(start + RETRY_AFTER);
         assert_eq!(schedule.due(start + 2 * RETRY_AFTER), None);
+    }
+
+    #[test]
+    fn what_is_left_is_cleared_away_however_many_changes_there_are() {
+        let start = Instant::now();
+        let mut schedule = Schedule::new(start);
+        schedule.collect_later(start);
+        schedule.collect_later(start + COLLECT_AFTER / 2);
+        assert_eq!(schedule.deadline(), start + COLLECT_AFTER);
+        assert_eq!(schedule.due(start + COLLECT_AFTER), Some(Due::Collect));
+        assert_eq!(schedule.due(start + COLLECT_AFTER), None);
     }
 }

@@ -4,7 +4,7 @@
 //! ([`plan`](super::plan)).
 
 use std::{
-    collections::{BTreeMap, BTreeSet, btree_map::Entry},
+    collections::{BTreeMap, BTreeSet},
     net::{IpAddr, SocketAddr},
     sync::Arc,
 };
@@ -28,8 +28,12 @@ use router_rules::{
 
 mod egress;
 mod routing;
+mod touched;
 
 pub use egress::Network;
+pub use touched::{Base, Inputs, Touched};
+
+use egress::confined;
 
 const _: () = assert!(
     router_rules::weight::MAX_SLOTS <= MAX_TABLE_SLOTS,
@@ -123,6 +127,15 @@ pub struct Service {
 }
 
 impl Service {
+    /// True when `other` has the same name and the same frontends.
+    pub fn is_called_like(&self, other: &Self) -> bool {
+        let called = |service: &Self| (service.transport, service.port, service.apart);
+        self.service == other.service
+            && called(self) == called(other)
+            && self.frontends == other.frontends
+            && self.networks == other.networks
+    }
+
     /// `fqdn:port/tcp` or `fqdn:port/tcp/address`: the text whose hash names the service in the maps.
     pub fn label(&self) -> String {
         let port = format!("{}:{}/{}", self.service, self.port, self.transport);
@@ -252,25 +265,8 @@ pub fn desired(
         on_proxy_down,
     };
     let mut services = BTreeMap::new();
-    for port in snapshot.ports() {
-        // Of two ports with one name the snapshot knows the first only.
-        let transport = port.protocol().transport();
-        let known = snapshot.port_carried_of(transport, port.service(), port.number());
-        if known.is_none_or(|known| known.id() != port.id()) {
-            continue;
-        }
-        let compiler = routing::Compiler { inputs, port };
-        for group in groups(snapshot, port) {
-            let networks = match group.apart {
-                None => egress::networks(snapshot, port),
-                Some(_) => Vec::new(),
-            };
-            let service = Service {
-                frontends: frontends(snapshot, port, &group),
-                networks,
-                apart: group.apart,
-                ..compiler.service(group.dialled)
-            };
+    for port in snapshot.ports().iter().filter(|port| is_known(snapshot, port)) {
+        for service in services_of(inputs, port) {
             insert_named(&mut services, &service.label(), Arc::new(service));
         }
     }
@@ -285,6 +281,29 @@ pub fn desired(
         addresses: egress::addresses(snapshot),
         confinement: BTreeMap::new(),
     }
+}
+
+/// Of two ports with one name the snapshot knows the first only.
+fn is_known(snapshot: &Snapshot, port: &Port) -> bool {
+    let transport = port.protocol().transport();
+    let known = snapshot.port_carried_of(transport, port.service(), port.number());
+    known.is_some_and(|known| known.id() == port.id())
+}
+
+/// What a port is in the maps: a service for each group of frontends that are routed alike.
+fn services_of(inputs: routing::Inputs<'_>, port: &Port) -> Vec<Service> {
+    let snapshot = inputs.snapshot;
+    let compiler = routing::Compiler { inputs, port };
+    let service = |group: Group| Service {
+        frontends: frontends(snapshot, port, &group),
+        networks: match group.apart {
+            None => egress::networks(snapshot, port),
+            Some(_) => Vec::new(),
+        },
+        apart: group.apart,
+        ..compiler.service(group.dialled)
+    };
+    groups(snapshot, port).into_iter().map(service).collect()
 }
 
 fn limits(snapshot: &Snapshot) -> (BTreeMap<u64, Limit>, BTreeMap<PolicyId, u64>) {
@@ -367,22 +386,19 @@ const fn balance(load_balancing: LoadBalancing) -> Balance {
     }
 }
 
-/// Inserts under the hash of `text`, or under the hash of a variation when another text took that first.
+/// Inserts under the first of the names of `text` that no other text has taken.
 fn insert_named<V>(map: &mut BTreeMap<u64, V>, text: &str, value: V) -> u64 {
-    let mut name = hash(text);
-    let mut variation = 0_u32;
-    loop {
-        match map.entry(name) {
-            Entry::Vacant(entry) => {
-                entry.insert(value);
-                return name;
-            }
-            Entry::Occupied(_) => {
-                variation += 1;
-                name = hash(&format!("{text}#{variation}"));
-            }
-        }
-    }
+    let free = names(text).find(|name| !map.contains_key(name));
+    // There are more names than a map can hold.
+    let name = free.unwrap_or_default();
+    map.insert(name, value);
+    name
+}
+
+/// The names that something called `text` may have in the maps: its hash, and the hashes of variations of it.
+pub(super) fn names(text: &str) -> impl Iterator<Item = u64> {
+    let variations = (1_u32..).map(move |variation| hash(&format!("{text}#{variation}")));
+    std::iter::once(hash(text)).chain(variations)
 }
 
 /// FNV-1a, 64 bits: names must hash alike in every version of the agent, since they outlive it in pinned maps.

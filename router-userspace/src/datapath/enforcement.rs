@@ -1,7 +1,6 @@
 //! The kernel's side of proxied connections: socket storage, read and written by file descriptor.
 
 use std::{
-    collections::HashMap,
     io,
     net::SocketAddr,
     os::fd::{AsRawFd, BorrowedFd},
@@ -11,17 +10,8 @@ use std::{
 use arc_swap::ArcSwap;
 use router_common::connection::{Connection, STATE_ACCEPTED, STATE_OWN, STATE_OWN_REFUSED};
 
-use super::{bpf, maps::Maps};
+use super::{UpstreamIds, bpf, maps::Maps};
 use crate::enforce::{Enforcement, Origin};
-
-/// Ids under which upstream connections are counted.
-#[derive(Clone, Debug, Default)]
-pub struct UpstreamIds {
-    /// Limit id by the object name of the policy.
-    pub limits: HashMap<Arc<str>, u32>,
-    /// Endpoint id by address.
-    pub endpoints: HashMap<SocketAddr, u32>,
-}
 
 /// [`Enforcement`] by the kernel's maps.
 #[derive(Debug)]
@@ -63,7 +53,7 @@ impl Enforcement for KernelEnforcement {
         let own = Connection {
             state: STATE_OWN,
             limit: policy.and_then(|name| ids.limits.get(name)).copied().unwrap_or(0),
-            endpoint: ids.endpoints.get(&endpoint).copied().unwrap_or(0),
+            endpoint: ids.endpoints.get(endpoint).unwrap_or(0),
             ..Connection::default()
         };
         bpf::update(self.maps.connections(), &socket.as_raw_fd(), &own)

@@ -8,14 +8,14 @@ use router_common::{
     service::FrontendKey,
 };
 use router_rules::{
-    Snapshot,
+    EndpointChange, Snapshot,
     action::Target,
     id::{Origin, ServiceName},
     labels::Labels,
     model::{Endpoint, Match, Model, Port, Protocol, Rule, Service},
     outlier::Ejected,
     policy::{LoadBalancing, OutlierDetection, Policy},
-    source::{SourceMatch, Workload},
+    source::{ClassId, SourceMatch, Workload},
     text::TextMatch,
 };
 
@@ -115,6 +115,10 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn snapshot(&self) -> Snapshot {
+        Snapshot::build(self.model(), 1)
+    }
+
+    pub(crate) fn model(&self) -> Model {
         let services = self.services.iter().map(|(&n, spec)| service(n, spec)).collect();
         let rules = self
             .rules
@@ -128,35 +132,48 @@ impl World {
             .iter()
             .map(|(&cgroup, &app)| workload(cgroup, app))
             .collect();
-        Snapshot::build(
-            Model {
-                services,
-                rules,
-                policies,
-                workloads,
-                ..Model::default()
-            },
-            1,
-        )
+        Model {
+            services,
+            rules,
+            policies,
+            workloads,
+            ..Model::default()
+        }
+    }
+
+    /// The same with other endpoints of a service: as a change of what was.
+    pub(crate) fn move_endpoints(&mut self, n: u8, endpoints: Vec<(u8, u8)>) -> Option<EndpointChange> {
+        let spec = self.services.get_mut(&n)?;
+        spec.endpoints = endpoints;
+        let port = service(n, spec).ports.remove(0);
+        let ports = BTreeMap::from([((port.protocol.transport(), port.number), port.endpoints)]);
+        Some(EndpointChange {
+            endpoints: BTreeMap::from([(name(n), ports)]),
+            ..EndpointChange::default()
+        })
     }
 
     pub(crate) fn desired(&self) -> Desired {
         let snapshot = self.snapshot();
-        let class = |cgroup: u64| snapshot.class_of(snapshot.workload(&format!("default/pod{cgroup}")));
-        let sources = self
-            .callers
-            .keys()
-            .map(|&cgroup| (cgroup, class(cgroup)))
-            .collect();
-        let on_proxy_down = if self.reject {
-            OnProxyDown::Reject
-        } else {
-            OnProxyDown::Direct
-        };
+        let (sources, on_proxy_down) = (self.sources(&snapshot), self.on_proxy_down());
         desired(&snapshot, &sources, on_proxy_down, &self.ejected())
     }
 
-    fn ejected(&self) -> Ejected {
+    pub(crate) fn sources(&self, snapshot: &Snapshot) -> BTreeMap<u64, ClassId> {
+        let class = |cgroup: u64| snapshot.class_of(snapshot.workload(&format!("default/pod{cgroup}")));
+        let callers = self.callers.keys();
+        callers.map(|&cgroup| (cgroup, class(cgroup))).collect()
+    }
+
+    pub(crate) const fn on_proxy_down(&self) -> OnProxyDown {
+        if self.reject {
+            OnProxyDown::Reject
+        } else {
+            OnProxyDown::Direct
+        }
+    }
+
+    pub(crate) fn ejected(&self) -> Ejected {
         let of = |(&n, spec): (&usize, &PolicySpec)| {
             let hosts = spec.ejected.iter().map(|&host| endpoint(host));
             (origin("policy", n).object, hosts.collect())

@@ -25,11 +25,11 @@ use router_common::{
 use router_rules::{connection::Transport, id::ServiceName, snapshot::Port};
 
 use super::{
-    bpf,
+    UpstreamIds, bpf,
     desired::frontend_key,
     kernel::{self, HookState},
     maps::Maps,
-    state::State,
+    mirror::Mirror,
 };
 use crate::{
     observe::{EndpointUse, Held, HeldSubset, Hook, LimitUse, MapContents, Observed, Routing, ServiceUse},
@@ -51,9 +51,10 @@ pub struct KernelObserver {
 #[derive(Debug, Default)]
 struct Names {
     /// A port is several services when rules tell its frontends apart.
-    services: HashMap<(ServiceName, Transport, u16), Vec<u32>>,
-    limits: HashMap<Arc<str>, u32>,
-    endpoints: HashMap<SocketAddr, u32>,
+    services: Arc<HashMap<(ServiceName, Transport, u16), Vec<u32>>>,
+    ids: UpstreamIds,
+    /// [`State::edition`](super::state::State::edition) that the services are of.
+    edition: u64,
 }
 
 impl KernelObserver {
@@ -68,19 +69,25 @@ impl KernelObserver {
     }
 
     /// Takes over the names of what has been reconciled.
-    pub fn follow(&self, state: &State) {
-        let ids = state.upstream_ids();
-        let mut services: HashMap<_, Vec<u32>> = HashMap::new();
-        for installed in state.services() {
-            if let Some(service) = &installed.described {
-                let key = (service.service.clone(), service.transport, service.port);
-                services.entry(key).or_default().push(installed.index);
+    pub fn follow(&self, mirror: &Mirror) {
+        let state = mirror.state();
+        let known = self.names.load();
+        let services = if known.edition == state.edition() {
+            Arc::clone(&known.services)
+        } else {
+            let mut services: HashMap<_, Vec<u32>> = HashMap::new();
+            for installed in state.services() {
+                if let Some(service) = &installed.described {
+                    let key = (service.service.clone(), service.transport, service.port);
+                    services.entry(key).or_default().push(installed.index);
+                }
             }
-        }
+            Arc::new(services)
+        };
         self.names.store(Arc::new(Names {
             services,
-            limits: ids.limits,
-            endpoints: ids.endpoints,
+            ids: mirror.ids().clone(),
+            edition: state.edition(),
         }));
     }
 
@@ -280,11 +287,11 @@ impl Observed for KernelObserver {
     }
 
     fn limit(&self, policy: &str) -> Option<LimitUse> {
-        self.limit_at(*self.names.load().limits.get(policy)?)
+        self.limit_at(*self.names.load().ids.limits.get(policy)?)
     }
 
     fn endpoint(&self, address: SocketAddr) -> Option<EndpointUse> {
-        self.endpoint_at(*self.names.load().endpoints.get(&address)?)
+        self.endpoint_at(self.names.load().ids.endpoints.get(address)?)
     }
 
     fn held(&self, transport: Transport, frontend: SocketAddr, caller: Option<&str>) -> Option<Held> {

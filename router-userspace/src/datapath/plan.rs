@@ -27,9 +27,11 @@ use super::{
 mod classes;
 mod egress;
 mod placing;
+mod touched;
 
 use classes::Classes;
 pub use egress::EgressOp;
+pub use touched::plan_touched;
 
 /// The desired state does not fit in the maps. Nothing was changed.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -158,6 +160,14 @@ pub struct Plan {
     pub ops: Vec<MapOp>,
     /// Services whose maps are right already, but not what the mirror says they stand for.
     pub described: Vec<Switch>,
+}
+
+impl Plan {
+    /// Services that are created or switched to another routing.
+    pub fn services(&self) -> usize {
+        let switches = |op: &&MapOp| matches!(op, MapOp::CreateService(_) | MapOp::Publish(_));
+        self.ops.iter().filter(switches).count()
+    }
 }
 
 /// Plans the way from `state` to `desired`.

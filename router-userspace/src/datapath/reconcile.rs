@@ -35,6 +35,8 @@ pub struct Report {
     /// True when something waits for a grace period: reconcile again soon. What waits for connections to end is not
     /// counted, which may take days; every later reconciliation looks after it.
     pub leftovers: bool,
+    /// True when only what a change of endpoints touches was looked at.
+    pub followed: bool,
 }
 
 /// Makes the maps hold what is desired.
@@ -65,25 +67,46 @@ pub fn reconcile_around(
     counted: impl FnOnce(UpstreamIds),
 ) -> Result<Report, ReconcileError> {
     let plan = plan_with_room(state, desired, store)?;
-    let applied = apply(state, &plan, store, |state| {
-        counted(state.upstream_ids_towards(desired))
-    });
-    state.abandon();
-    if applied.is_ok() {
-        for switch in plan.described {
-            state.published(switch.name, switch.installed);
-        }
-        state.reconciled(desired);
-    }
-    let rested = rest(state, store);
-    let services = applied?;
-    rested?;
-    collect(state, store)?;
+    let ids = |state: &State| counted(state.upstream_ids_towards(desired));
+    carry_out_then(state, &plan, store, ids, |state| state.reconciled(desired))?;
     Ok(Report {
         ops: plan.ops.len(),
-        services,
+        services: plan.services(),
         leftovers: state.is_resting(),
+        followed: false,
     })
+}
+
+/// Carries out a plan, `counted` in between as [`reconcile_around`] does, and asks for a grace period.
+pub(super) fn carry_out(
+    state: &mut State,
+    plan: &Plan,
+    store: &mut impl MapStore,
+    counted: impl FnOnce(&State),
+) -> Result<(), ReconcileError> {
+    carry_out_then(state, plan, store, counted, |_| {})
+}
+
+fn carry_out_then(
+    state: &mut State,
+    plan: &Plan,
+    store: &mut impl MapStore,
+    counted: impl FnOnce(&State),
+    done: impl FnOnce(&mut State),
+) -> Result<(), ReconcileError> {
+    let applied = apply(state, plan, store, counted);
+    state.abandon();
+    if applied.is_ok() {
+        for Switch { name, installed } in &plan.described {
+            state.published(*name, installed.clone());
+        }
+        done(state);
+    }
+    let rested = rest(state, store);
+    applied?;
+    rested?;
+    collect(state, store)?;
+    Ok(())
 }
 
 /// Plans; when there is no room, waits for what is resting and plans again.
@@ -114,25 +137,20 @@ fn rest(state: &mut State, store: &mut impl MapStore) -> Result<(), StoreError> 
     Ok(())
 }
 
-/// Carries out a plan; returns how many services were switched.
+/// Carries out a plan.
 fn apply(
     state: &mut State,
     plan: &Plan,
     store: &mut impl MapStore,
     counted: impl FnOnce(&State),
-) -> Result<usize, StoreError> {
+) -> Result<(), StoreError> {
     let gives_id = |op: &MapOp| matches!(op, MapOp::WriteLimit { .. } | MapOp::WriteEndpointState { .. });
     let (ids, routes) = plan.ops.split_at(plan.ops.partition_point(gives_id));
     for op in ids {
         apply_one(state, op, store)?;
     }
     counted(state);
-    let mut services = 0;
-    for op in routes {
-        apply_one(state, op, store)?;
-        services += usize::from(matches!(op, MapOp::CreateService(_) | MapOp::Publish(_)));
-    }
-    Ok(services)
+    routes.iter().try_for_each(|op| apply_one(state, op, store))
 }
 
 /// Looks whether somebody else wrote to the maps, and makes the mirror say what they hold, so that the next

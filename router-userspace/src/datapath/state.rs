@@ -31,6 +31,9 @@ mod placement;
 pub use adopt::{AdoptError, Adopted};
 pub use placement::{PlacedClasses, PlacedSubset, PlacedTable, Placement};
 
+/// Names of one service that are looked at: two hashes of 64 bits are hardly ever the same.
+const MAX_VARIATIONS: usize = 4;
+
 /// How much fits: the maps' sizes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Capacity {
@@ -182,6 +185,8 @@ pub struct State {
     /// What the limits stand for, from the latest desired state.
     pub(super) limits: BTreeMap<u64, Limit>,
     pub(super) generation: u64,
+    /// Counts the times that services came, went, or were told what they stand for.
+    edition: u64,
     pub(super) arenas: Arenas,
     /// Blocks that were written and that nothing names yet.
     pub(super) unnamed: BTreeSet<(Area, Block)>,
@@ -215,6 +220,7 @@ impl State {
             limit_max: BTreeMap::new(),
             limits: BTreeMap::new(),
             generation: 0,
+            edition: 0,
             arenas: Arenas::new(&capacity),
             unnamed: BTreeSet::new(),
             departed: Departed::default(),
@@ -227,6 +233,11 @@ impl State {
     /// Generation of the snapshot that was reconciled last without an error; 0: none.
     pub const fn generation(&self) -> u64 {
         self.generation
+    }
+
+    /// Another when other services are installed, or other names of theirs are known.
+    pub const fn edition(&self) -> u64 {
+        self.edition
     }
 
     /// Installed services in the order of their names' hashes.
@@ -280,11 +291,26 @@ impl State {
 
     fn ids_of<'l>(&self, limits: impl Iterator<Item = (&'l u64, &'l Limit)>) -> UpstreamIds {
         let id = |(name, limit): (&u64, &Limit)| Some((limit.policy.clone(), self.limit_ids.in_use(name)?));
-        let endpoints = self.endpoint_ids.iter();
         UpstreamIds {
-            limits: limits.filter_map(id).collect(),
-            endpoints: endpoints.map(|(&key, id)| (key.into(), id)).collect(),
+            limits: Arc::new(limits.filter_map(id).collect()),
+            endpoints: self.endpoint_ids.iter().map(|(&key, id)| (key, id)).collect(),
         }
+    }
+
+    /// True for an endpoint that is in use.
+    pub fn is_in_use(&self, endpoint: &EndpointKey) -> bool {
+        self.endpoint_ids.in_use(endpoint).is_some()
+    }
+
+    /// The name of an installed service that stands for the same frontends as `service` did.
+    pub(super) fn name_of(&self, service: &Service) -> Option<u64> {
+        let is_it = |name: &u64| {
+            let described = self.services.get(name).and_then(|s| s.described.as_ref());
+            described.is_some_and(|described| described.is_called_like(service))
+        };
+        super::desired::names(&service.label())
+            .take(MAX_VARIATIONS)
+            .find(is_it)
     }
 
     /// Class of a cgroup in the kernel's numbers; 0: unknown.
@@ -318,7 +344,15 @@ impl State {
     pub(super) fn published(&mut self, name: u64, installed: Installed) {
         let new: BTreeSet<_> = installed.placement.blocks().collect();
         self.unnamed.retain(|block| !new.contains(block));
-        if let Some(old) = self.services.insert(name, installed) {
+        let is_described = installed.described.is_some();
+        let old = self.services.insert(name, installed);
+        if old
+            .as_ref()
+            .is_none_or(|old| old.described.is_some() != is_described)
+        {
+            self.edition += 1;
+        }
+        if let Some(old) = old {
             let left = old.placement.blocks().filter(|block| !new.contains(block));
             self.departed.blocks.extend(left);
         }
@@ -326,6 +360,7 @@ impl State {
 
     /// A service is reached by nobody any more.
     pub(super) fn forgot(&mut self, name: u64) {
+        self.edition += 1;
         if let Some(old) = self.services.remove(&name) {
             self.departed.blocks.extend(old.placement.blocks());
         }
@@ -343,6 +378,11 @@ impl State {
         if let Some(old) = old.filter(|&old| old != class) {
             self.departed.classes.insert(old);
         }
+    }
+
+    /// From now on the generation is that of a snapshot with other endpoints.
+    pub(super) const fn followed(&mut self, generation: u64) {
+        self.generation = generation;
     }
 
     /// From now on the limits and the generation stand for what `desired` says.

@@ -16,7 +16,7 @@ use router_common::{
 };
 use router_rules::{Snapshot, external::External, snapshot::Port};
 
-use super::{Desired, Route, Routing};
+use super::{Desired, Route, Routing, Service};
 
 /// Bits of a v4-mapped address in front of the IPv4 address.
 const BITS_BEFORE_V4: u32 = 96;
@@ -95,12 +95,21 @@ impl Desired {
         let value = |confined: bool| if confined { CONFINED } else { EXEMPT };
         self.confinement = cgroups.iter().map(|(&cgroup, &c)| (cgroup, value(c))).collect();
         for service in self.services.values_mut() {
-            let by_name = service.networks.iter().any(|n| n.flags == UNKNOWN_ONLY);
-            if let (true, Routing::Uniform(Route::Proxy(table))) = (by_name, &service.routing) {
-                let table = *table;
-                Arc::make_mut(service).routing = Routing::Uniform(Route::ProxyOrRefuse(table));
+            if is_told_by_name(service) {
+                confined(Arc::make_mut(service));
             }
         }
         self
+    }
+}
+
+fn is_told_by_name(service: &Service) -> bool {
+    service.networks.iter().any(|n| n.flags == UNKNOWN_ONLY)
+}
+
+/// What only the proxy can tell is refused while the proxy is down.
+pub(super) fn confined(service: &mut Service) {
+    if let (true, Routing::Uniform(Route::Proxy(table))) = (is_told_by_name(service), &service.routing) {
+        service.routing = Routing::Uniform(Route::ProxyOrRefuse(*table));
     }
 }

@@ -164,8 +164,8 @@ fn reach(observer: &KernelObserver, services: &BTreeSet<u32>) -> Reached {
     let mut reached = Reached::default();
     // Ids that are known by name are in use although no table may name them: the proxy counts in them.
     let names = observer.names.load();
-    reached.limits.extend(names.limits.values());
-    reached.states.extend(names.endpoints.values());
+    reached.limits.extend(names.ids.limits.values());
+    reached.states.extend(names.ids.endpoints.ids());
     for service in services.iter().filter_map(|&index| observer.service_at(index)) {
         reach_word(observer, service.word(), &mut reached);
     }
@@ -336,6 +336,7 @@ fn limit(observer: &KernelObserver, id: u32) -> MapEntry {
     let limit = observer.maps.limits.get(id);
     let names = observer.names.load();
     let policy = names
+        .ids
         .limits
         .iter()
         .find(|(_, i)| **i == id)
