@@ -97,7 +97,6 @@ pub(crate) fn build(model: model::Model, generation: u64) -> Snapshot {
         addresses: addresses.into(),
         gateways: gateways.into(),
         sources: Arc::new(sources),
-        descent: None,
     }
 }
 

@@ -48,6 +48,13 @@ impl<T> Chunks<T> {
         self.chunks.iter().flat_map(|chunk| chunk.iter())
     }
 
+    /// The items that may differ from those at the same places of `other`: they are not the same in memory.
+    pub fn differing<'c>(&'c self, other: &'c Self) -> impl Iterator<Item = (&'c T, &'c T)> {
+        let chunks = self.chunks.iter().zip(&other.chunks);
+        let differing = chunks.filter(|(a, b)| !Arc::ptr_eq(a, b));
+        differing.flat_map(|(a, b)| a.iter().zip(b.iter()))
+    }
+
     /// The item at `index`.
     pub fn get(&self, index: usize) -> Option<&T> {
         self.chunks.get(index / CHUNK)?.get(index % CHUNK)
@@ -111,6 +118,8 @@ mod tests {
         let shared = first.chunks.iter().zip(&second.chunks);
         let shared: Vec<_> = shared.map(|(a, b)| Arc::ptr_eq(a, b)).collect();
         assert_eq!(shared, [true, false, true, true]);
+        assert_eq!(first.differing(&second).count(), CHUNK);
+        assert!(first.differing(&second).any(|pair| pair == (&CHUNK, &7)));
         assert_eq!(second.get_mut(4 * CHUNK), None);
         assert_eq!(
             (first.get(3 * CHUNK), first.get(3 * CHUNK + 1)),

@@ -41,23 +41,6 @@ impl Membership {
     }
 }
 
-/// What a snapshot was made from.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct Descent {
-    /// Generation of the snapshot before.
-    from: u64,
-    changed: Arc<[Changed]>,
-}
-
-/// A subset with other endpoints than in the snapshot before.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Changed {
-    /// The subset, in both.
-    pub subset: SubsetId,
-    /// Its endpoints there.
-    pub before: Arc<[Endpoint]>,
-}
-
 /// Which subsets a service has, and which ports route to a subset.
 #[derive(Debug, Default)]
 pub(crate) struct Users {
@@ -105,29 +88,33 @@ impl Snapshot {
         }
         let mut after = Self {
             generation,
-            descent: None,
             ..self.clone()
         };
-        let mut changed = Vec::new();
         for (service, ports) in &change.endpoints {
-            after.move_service(service, ports, &mut changed)?;
+            after.move_service(service, ports)?;
         }
         for (name, membership) in &change.workloads {
             let id = self.workload(name)?;
             membership.apply(&mut after.workloads.get_mut(id.0 as usize)?.services);
         }
-        after.descent = Some(Descent {
-            from: self.generation,
-            changed: changed.into(),
-        });
         Some(after)
     }
 
-    /// Generation of the snapshot that this one was made from, and the subsets that have other endpoints than there.
-    /// None when more may be different.
-    pub fn descent(&self) -> Option<(u64, &[Changed])> {
-        let descent = self.descent.as_ref()?;
-        Some((descent.from, &descent.changed))
+    /// Subsets that have other endpoints than in `earlier`. None when more may be different: the two were not made from
+    /// one build by [`Snapshot::with_endpoints`].
+    pub fn moved_since(&self, earlier: &Self) -> Option<Vec<SubsetId>> {
+        if !Arc::ptr_eq(&self.users, &earlier.users) {
+            return None;
+        }
+        let differing = self.subsets.differing(&earlier.subsets);
+        let moved = differing.filter(|(now, then)| now.endpoints != then.endpoints);
+        Some(moved.map(|(now, _)| now.id).collect())
+    }
+
+    /// Every subset of a service.
+    pub fn subsets_of(&self, service: &ServiceName) -> impl Iterator<Item = &Subset> {
+        let ids = self.users.of_service.get(service);
+        ids.into_iter().flatten().map(|&id| self.subset(id))
     }
 
     /// The ports that route connections to a subset, by a rule or without one.
@@ -143,7 +130,6 @@ impl Snapshot {
         &mut self,
         service: &ServiceName,
         ports: &BTreeMap<(Transport, u16), Vec<Endpoint>>,
-        changed: &mut Vec<Changed>,
     ) -> Option<()> {
         let users = Arc::clone(&self.users);
         for &id in users.of_service.get(service)? {
@@ -155,9 +141,7 @@ impl Snapshot {
             let selected = endpoints.iter().filter(|e| subset.labels.select(&e.labels));
             if !selected.clone().eq(&*subset.endpoints) {
                 let selected = selected.cloned().collect();
-                let endpoints = &mut self.subsets.get_mut(id.0 as usize)?.endpoints;
-                let before = std::mem::replace(endpoints, selected);
-                changed.push(Changed { subset: id, before });
+                self.subsets.get_mut(id.0 as usize)?.endpoints = selected;
             }
         }
         Some(())

@@ -42,5 +42,5 @@ mod builder;
 mod follow;
 mod index;
 
-pub use follow::{Changed, EndpointChange, Membership};
+pub use follow::{EndpointChange, Membership};
 pub use snapshot::Snapshot;

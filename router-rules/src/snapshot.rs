@@ -19,7 +19,7 @@ use crate::{
     connection::{Connection, Transport},
     cors::Cors,
     external::External,
-    follow::{Descent, Users},
+    follow::Users,
     gateway::Entrance,
     id::{Origin, ServiceName},
     index::{Entry, RuleIndex},
@@ -69,7 +69,6 @@ pub struct Snapshot {
     /// In the order of their ports.
     pub(crate) gateways: Arc<[Entrance]>,
     pub(crate) sources: Arc<Sources>,
-    pub(crate) descent: Option<Descent>,
 }
 
 /// A port of a service with its ordered rules.

@@ -78,13 +78,9 @@ fn change(service: usize, numbers: &[u8]) -> EndpointChange {
     }
 }
 
-/// Everything there is to a snapshot but its descent. Maps have no order, so lines have none.
+/// Everything there is to a snapshot. Maps have no order, so lines have none.
 fn shown(snapshot: &Snapshot) -> Vec<String> {
-    let whole = Snapshot {
-        descent: None,
-        ..snapshot.clone()
-    };
-    let mut lines: Vec<_> = format!("{whole:#?}").lines().map(str::to_owned).collect();
+    let mut lines: Vec<_> = format!("{snapshot:#?}").lines().map(str::to_owned).collect();
     lines.sort_unstable();
     lines
 }
@@ -98,21 +94,21 @@ proptest! {
     ) {
         let mut model = model(&first);
         let mut snapshot = Snapshot::build(model.clone(), 1);
+        let start = snapshot.clone();
         for (generation, (service, numbers)) in (2..).zip(changes) {
             let before = snapshot.clone();
             let change = change(service, &numbers);
             model.change_endpoints(&change);
             snapshot = snapshot.with_endpoints(&change, generation).unwrap();
             prop_assert_eq!(shown(&snapshot), shown(&Snapshot::build(model.clone(), generation)));
-            let (from, changed) = snapshot.descent().unwrap();
-            prop_assert_eq!(from, before.generation());
+            let moved = snapshot.moved_since(&before).unwrap();
+            let since_first = snapshot.moved_since(&start).unwrap();
             for subset in snapshot.subsets() {
-                let same = subset.endpoints() == before.subset(subset.id()).endpoints();
-                let found = changed.iter().find(|changed| changed.subset == subset.id());
-                prop_assert_eq!(same, found.is_none());
-                let endpoints = before.subset(subset.id()).endpoints();
-                prop_assert!(found.is_none_or(|changed| *changed.before == *endpoints));
+                let is_other = |than: &Snapshot| subset.endpoints() != than.subset(subset.id()).endpoints();
+                prop_assert_eq!(moved.contains(&subset.id()), is_other(&before));
+                prop_assert_eq!(since_first.contains(&subset.id()), is_other(&start));
             }
+            prop_assert_eq!(snapshot.moved_since(&Snapshot::build(model.clone(), generation)), None);
         }
     }
 

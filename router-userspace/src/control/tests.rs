@@ -86,7 +86,12 @@ impl Reconcile for Kernel {
         Ok(Reconciled {
             operations: 1,
             leftovers: false,
+            followed: false,
         })
+    }
+
+    fn collect(&mut self) -> Result<bool, NotReconciled> {
+        Ok(false)
     }
 
     fn refresh(&mut self) -> Result<usize, NotReconciled> {

@@ -5,7 +5,7 @@
 //! failure is the proxy's business, and what the kernel makes of it the datapath's.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     fmt,
     net::SocketAddr,
     sync::{
@@ -135,9 +135,29 @@ impl Outliers {
             let watched = earlier
                 .remove(name)
                 .unwrap_or_else(|| Arc::new(Policy::new(name.clone(), settings, now)));
-            let subsets = snapshot.subsets().iter();
-            watched.follow(settings, subsets.filter(|s| is_watched(s, &ids)));
+            watched.follow(settings, watched_by(snapshot, &ids).into_iter());
             policies.insert(name.clone(), watched);
+        }
+    }
+
+    /// Follows a snapshot in which nothing is different but endpoints of subsets that `policies` are for.
+    pub fn follow_policies(&self, snapshot: &Snapshot, policies: impl Iterator<Item = PolicyId>) {
+        let ejecting = policies.map(|id| snapshot.policy(id));
+        let ejecting = ejecting.filter(|policy| policy.outlier_detection.is_some());
+        let names: BTreeSet<_> = ejecting.map(|policy| &policy.origin.object).collect();
+        for name in names {
+            let all = snapshot.policies().iter().zip((0..).map(PolicyId));
+            let same = all.filter(|(policy, _)| policy.origin.object == *name);
+            let mut settings = None;
+            let ejects = |(policy, id): (&router_rules::policy::Policy, _)| {
+                settings = settings.or(policy.outlier_detection);
+                policy.outlier_detection.map(|_| id)
+            };
+            let ids: Vec<_> = same.filter_map(ejects).collect();
+            let policy = lock(&self.policies).get(name).cloned();
+            if let Some((policy, settings)) = policy.zip(settings) {
+                policy.follow(settings, watched_by(snapshot, &ids).into_iter());
+            }
         }
     }
 
@@ -243,6 +263,18 @@ impl Outliers {
     fn tell(&self) {
         self.untold.store(!(self.changed)(), Relaxed);
     }
+}
+
+/// The subsets whose requests one of the policies looks at.
+fn watched_by<'s>(snapshot: &'s Snapshot, policies: &[PolicyId]) -> Vec<&'s Subset> {
+    let services: BTreeSet<_> = policies
+        .iter()
+        .map(|&id| &snapshot.policy(id).destination)
+        .collect();
+    let subsets = services
+        .into_iter()
+        .flat_map(|service| snapshot.subsets_of(service));
+    subsets.filter(|subset| is_watched(subset, policies)).collect()
 }
 
 /// True when one of the policies looks at the subset's requests.

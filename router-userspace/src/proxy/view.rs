@@ -16,10 +16,11 @@ use std::{
 use arc_swap::ArcSwap;
 use router_rules::{
     Snapshot,
+    chunks::Chunks,
     id::ServiceName,
     labels::Labels,
     policy::PolicyId,
-    snapshot::{Route, Subset},
+    snapshot::{Route, Subset, SubsetId},
 };
 
 use super::admission::RequestLimits;
@@ -38,10 +39,10 @@ pub(crate) type Cursor = Arc<AtomicU64>;
 #[derive(Debug)]
 pub(crate) struct View {
     pub(crate) snapshot: Arc<Snapshot>,
-    rules: Box<[OnceLock<Cursor>]>,
-    subsets: Box<[OnceLock<SubsetState>]>,
+    rules: Arc<[OnceLock<Cursor>]>,
+    subsets: Chunks<OnceLock<Arc<SubsetState>>>,
     /// By policy.
-    breakers: Box<[OnceLock<Arc<Breaker>>]>,
+    breakers: Arc<[OnceLock<Arc<Breaker>>]>,
 }
 
 /// What load balancing keeps of a subset.
@@ -87,6 +88,10 @@ impl Carried {
             .retain(|(_, service, port), _| snapshot.port_of(service, *port).is_some());
         self.subsets
             .retain(|(service, port, _), _| snapshot.port_of(service, *port).is_some());
+        self.forget_endpoints();
+    }
+
+    fn forget_endpoints(&mut self) {
         self.in_flight.retain(|_, count| count.strong_count() > 0);
     }
 
@@ -145,14 +150,33 @@ impl Views {
         if Arc::ptr_eq(&view.snapshot, &snapshot) {
             return view;
         }
-        let renewed = Arc::new(View::of(snapshot));
+        let moved = snapshot.moved_since(&view.snapshot);
+        let renewed = Arc::new(match &moved {
+            Some(moved) => view.with(snapshot, moved),
+            None => View::of(snapshot),
+        });
         if Arc::ptr_eq(&self.live.load(), &renewed.snapshot) {
-            carried.forget_absent(&renewed.snapshot);
-            self.breakers.forget_absent(&renewed.snapshot);
-            self.outliers.follow(&renewed.snapshot);
+            match moved {
+                Some(moved) => self.follow(&renewed.snapshot, &moved, &mut carried),
+                None => {
+                    carried.forget_absent(&renewed.snapshot);
+                    self.breakers.forget_absent(&renewed.snapshot);
+                    self.outliers.follow(&renewed.snapshot);
+                }
+            }
             self.current.store(renewed.clone());
         }
         renewed
+    }
+
+    /// Forgets endpoints that are gone, when nothing else is different.
+    fn follow(&self, snapshot: &Snapshot, moved: &[SubsetId], carried: &mut Carried) {
+        let moved = || moved.iter().map(|&id| snapshot.subset(id));
+        if moved().any(Subset::counts_load) {
+            carried.forget_endpoints();
+        }
+        self.outliers
+            .follow_policies(snapshot, moved().flat_map(Subset::policies));
     }
 
     fn carried(&self) -> MutexGuard<'_, Carried> {
@@ -213,12 +237,12 @@ impl Views {
                 &[]
             };
             let watch = |id| Some((id, self.outliers.watch(&view.snapshot, subset, id)?));
-            SubsetState {
+            Arc::new(SubsetState {
                 cursor,
                 in_flight: endpoints.iter().map(|e| carried.in_flight(e.address)).collect(),
                 retries,
                 watches: subset.policies().filter_map(watch).collect(),
-            }
+            })
         })
     }
 }
@@ -235,6 +259,23 @@ impl View {
             breakers: std::iter::repeat_with(OnceLock::new)
                 .take(snapshot.policies().len())
                 .collect(),
+            snapshot,
+        }
+    }
+
+    /// The view of another snapshot in which nothing but the endpoints of subsets `moved`.
+    fn with(&self, snapshot: Arc<Snapshot>, moved: &[SubsetId]) -> Self {
+        let mut subsets = self.subsets.clone();
+        for id in moved {
+            if let Some(state) = subsets.get_mut(id.0 as usize) {
+                // It is in the order of the endpoints; what outlives them is carried.
+                *state = OnceLock::new();
+            }
+        }
+        Self {
+            rules: self.rules.clone(),
+            subsets,
+            breakers: self.breakers.clone(),
             snapshot,
         }
     }

@@ -3,6 +3,7 @@
 //! A new proxy may be started on the same addresses while an old one still drains: the listeners share their ports.
 
 use std::{
+    collections::HashSet,
     io,
     net::{IpAddr, SocketAddr},
     sync::{
@@ -12,6 +13,7 @@ use std::{
     time::Duration,
 };
 
+use router_rules::Snapshot;
 use tokio::{
     net::TcpListener,
     sync::{Semaphore, mpsc},
@@ -170,19 +172,30 @@ impl Worker {
 /// Closes upstream connections that are idle for too long or that the configuration in force has no use for.
 async fn tidy(worker: Arc<Worker>) {
     let mut clock = interval(TIDY_INTERVAL);
-    let mut generation = worker.views().load().snapshot.generation();
+    let mut before = worker.views().load();
     loop {
         clock.tick().await;
         let view = worker.views().load();
-        let changed = generation != view.snapshot.generation();
-        generation = view.snapshot.generation();
+        let left = left(&before.snapshot, &view.snapshot);
         for pool in [worker.pool(false), worker.pool(true)] {
-            if changed {
+            if left.as_ref().is_none_or(|left| pool.knows_any(left)) {
                 pool.retire_absent(&view.snapshot);
             }
             pool.close_idle(worker.limits().upstream_idle);
         }
+        before = view;
     }
+}
+
+/// Endpoints that left a subset. None when more than endpoints is different.
+fn left(before: &Snapshot, now: &Snapshot) -> Option<HashSet<SocketAddr>> {
+    let moved = now.moved_since(before)?.into_iter();
+    let left = moved.flat_map(|id| {
+        let stay: HashSet<_> = now.subset(id).endpoints().iter().map(|e| e.address).collect();
+        let then = before.subset(id).endpoints().iter().map(|e| e.address);
+        then.filter(move |address| !stay.contains(address))
+    });
+    Some(left.collect())
 }
 
 /// Until when connections may go on after the stop, and how many were cut then.

@@ -104,11 +104,9 @@ fn pods(ended: Option<usize>) -> String {
     (0..6).map(pod).collect()
 }
 
-/// Everything there is to a snapshot but what it was made from, which comes last. Maps have no order, so lines have none.
+/// Everything there is to a snapshot. Maps have no order, so lines have none.
 fn shown(snapshot: &Snapshot) -> Vec<String> {
-    let whole = format!("{snapshot:#?}");
-    let (shown, _) = whole.rsplit_once("\n    descent: ").unwrap();
-    let mut lines: Vec<_> = shown.lines().map(str::to_owned).collect();
+    let mut lines: Vec<_> = format!("{snapshot:#?}").lines().map(str::to_owned).collect();
     lines.sort_unstable();
     lines
 }

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use router_rules::{
-    Changed, Snapshot,
+    Snapshot,
     model::Endpoint,
     outlier::Ejected,
     policy::PolicyId,
@@ -45,7 +45,7 @@ impl Inputs<'_> {
 /// What is remembered of a desired state, to know what is different in the next one.
 #[derive(Clone, Debug)]
 pub struct Base {
-    generation: u64,
+    snapshot: Snapshot,
     sources: BTreeMap<u64, ClassId>,
     on_proxy_down: OnProxyDown,
     confined: Option<BTreeMap<u64, bool>>,
@@ -75,7 +75,7 @@ impl Base {
             return None;
         }
         Some(Self {
-            generation: inputs.snapshot.generation(),
+            snapshot: inputs.snapshot.clone(),
             sources: inputs.sources.clone(),
             on_proxy_down: inputs.on_proxy_down,
             confined: inputs.confined.cloned(),
@@ -99,13 +99,8 @@ impl Base {
             generation: snapshot.generation(),
             ..Touched::default()
         };
-        if snapshot.generation() == self.generation {
-            return Some(touched);
-        }
-        let (_, changed) = snapshot.descent().filter(|(from, _)| *from == self.generation)?;
-        let ports = changed
-            .iter()
-            .flat_map(|changed| snapshot.ports_to(changed.subset));
+        let moved = snapshot.moved_since(&self.snapshot)?;
+        let ports = moved.iter().flat_map(|&subset| snapshot.ports_to(subset));
         let ports: BTreeMap<PortId, &Port> = ports.map(|port| (port.id(), port)).collect();
         let in_force = inputs.ejected.in_force(snapshot);
         let routing = routing::Inputs {
@@ -122,13 +117,13 @@ impl Base {
                 touched.services.push(service);
             }
         }
-        for Changed { subset, before } in changed {
-            let subset = snapshot.subset(*subset);
+        let before = std::mem::replace(&mut self.snapshot, snapshot.clone());
+        for subset in moved.into_iter().map(|id| snapshot.subset(id)) {
             if subset.labels().is_empty() {
-                self.count((before, subset.endpoints()), &mut touched, &in_use);
+                let then = before.subset(subset.id()).endpoints();
+                self.count((then, subset.endpoints()), &mut touched, &in_use);
             }
         }
-        self.generation = snapshot.generation();
         Some(touched)
     }
 

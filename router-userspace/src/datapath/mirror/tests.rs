@@ -189,7 +189,11 @@ fn only_the_services_that_route_to_an_endpoint_are_touched() {
     for (moved, switched) in [(2, 1), (1, 2), (0, 1)] {
         assert!(node.step(Step::Endpoints(moved, vec![(7, 1), (8, 2)])));
         let report = node.reconcile(&mut maps).unwrap();
-        assert_eq!((report.services, report.followed), (switched, true), "service {moved}");
+        assert_eq!(
+            (report.services, report.followed),
+            (switched, true),
+            "service {moved}"
+        );
         node.assert_holds(&maps);
     }
     assert_eq!(node.reconcile(&mut maps).unwrap().ops, 0);

@@ -5,6 +5,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
+    net::SocketAddr,
     num::NonZeroU32,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
@@ -371,6 +372,12 @@ impl Pool {
             slot.close_idle(before);
             !Slot::is_unused(slot)
         });
+    }
+
+    /// True when there are, or were, connections to one of the endpoints.
+    pub(crate) fn knows_any(&self, endpoints: &HashSet<SocketAddr>) -> bool {
+        let slots = lock(&self.slots);
+        slots.keys().any(|target| endpoints.contains(&target.endpoint))
     }
 
     /// Closes idle connections to targets that `snapshot` has no use for; those in use are closed afterwards.
