@@ -5,10 +5,12 @@
 
 use std::{fmt::Write as _, fs, path::Path};
 
+use router_common::reason::Reason;
 use router_userspace::{
     compile::compile,
     config::Documents,
     finding::{Finding, Severity, codes},
+    proxy::error::Kind,
 };
 
 fn workspace() -> &'static Path {
@@ -57,6 +59,18 @@ fn every_snippet_compiles() {
             assert!(errors.is_empty(), "{page}:{line}: {errors:#?}");
         }
     }
+}
+
+#[test]
+fn every_reason_is_explained() {
+    let page = read("docs/operations.md");
+    let of_connections = Reason::ALL.iter().map(|reason| reason.name());
+    let of_requests = Kind::ALL.iter().map(|kind| kind.name());
+    let missing: Vec<_> = of_connections
+        .chain(of_requests)
+        .filter(|name| !page.contains(&format!("`{name}`")))
+        .collect();
+    assert!(missing.is_empty(), "docs/operations.md does not know {missing:?}");
 }
 
 #[test]
