@@ -74,7 +74,7 @@ enum Command {
     },
     /// Run every test that this machine can run.
     Test(test::Options),
-    /// Throw inputs at a fuzz target until the time is over: compile, matching, values or heads.
+    /// Throw inputs at a fuzz target until the time is over: compile, matching, values, heads or boundaries.
     ///
     /// What fails is written to tests/fuzz/TARGET/, where every later run begins with it.
     Fuzz {

@@ -10,6 +10,7 @@
 )]
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod boundaries;
 mod compile;
 mod engine;
 mod heads;
@@ -55,5 +56,15 @@ fn heads() {
         seeds: Vec::new(),
         words: heads::WORDS,
         check: heads::check,
+    });
+}
+
+#[test]
+fn boundaries() {
+    engine::run(&Target {
+        name: "boundaries",
+        seeds: Vec::new(),
+        words: boundaries::WORDS,
+        check: boundaries::check,
     });
 }
