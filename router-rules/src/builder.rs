@@ -204,6 +204,8 @@ impl<'m> Builder<'m> {
             self.draft.rules.push(compiled);
         }
         let rules = &self.draft.rules[first..];
+        let is_tcp = port.protocol.transport() == Transport::Tcp;
+        let l4_faults = is_tcp && rules.iter().any(Rule::may_strike_connections);
         self.draft.ports.push(Port {
             id,
             service: service.name.clone(),
@@ -214,6 +216,7 @@ impl<'m> Builder<'m> {
             rules: rules.iter().map(Rule::id).collect(),
             index: RuleIndex::new(rules.iter().map(|rule| &*rule.any_of)),
             unrouted: (unrouted, EVERY_INSTANCE_WEIGHT),
+            l4_faults,
             policy_looks_at_requests,
         });
     }
@@ -243,6 +246,7 @@ impl<'m> Builder<'m> {
             timeout: rule.timeout.unwrap_or(DEFAULT_TIMEOUT),
             retries: rule.retries,
             fault: rule.fault,
+            l4_fault: rule.l4_fault,
             overrides: rule.overrides.clone(),
             redirect: rule.redirect.clone(),
             rewrite: rule.rewrite.clone(),

@@ -40,6 +40,19 @@ const UNITS: [(&str, f64); 8] = [
 ///
 /// It is not in the syntax, or out of range.
 pub fn from_text(text: &str) -> Result<Duration, DurationFault> {
+    within(seconds_of(text)?, text)
+}
+
+/// As [`from_text`], but zero is taken too.
+///
+/// # Errors
+///
+/// It is not in the syntax, or out of range.
+pub fn from_text_or_zero(text: &str) -> Result<Duration, DurationFault> {
+    zero_or_within(seconds_of(text)?, text)
+}
+
+fn seconds_of(text: &str) -> Result<f64, DurationFault> {
     let syntax = || DurationFault::Syntax(text.to_owned());
     let (negative, mut rest) = match text.strip_prefix('-') {
         Some(rest) => (true, rest),
@@ -66,7 +79,7 @@ pub fn from_text(text: &str) -> Result<Duration, DurationFault> {
         seconds += number * scale;
         rest = &rest[unit.len()..];
     }
-    within(if negative { -seconds } else { seconds }, text)
+    Ok(if negative { -seconds } else { seconds })
 }
 
 /// From a number of seconds.
@@ -76,6 +89,22 @@ pub fn from_text(text: &str) -> Result<Duration, DurationFault> {
 /// It is not a number, or out of range.
 pub fn from_seconds(seconds: f64) -> Result<Duration, DurationFault> {
     within(seconds, &seconds.to_string())
+}
+
+/// As [`from_seconds`], but zero is taken too.
+///
+/// # Errors
+///
+/// It is not a number, or out of range.
+pub fn from_seconds_or_zero(seconds: f64) -> Result<Duration, DurationFault> {
+    zero_or_within(seconds, &seconds.to_string())
+}
+
+fn zero_or_within(seconds: f64, written: &str) -> Result<Duration, DurationFault> {
+    if seconds == 0.0 {
+        return Ok(Duration::ZERO);
+    }
+    within(seconds, written)
 }
 
 fn within(seconds: f64, written: &str) -> Result<Duration, DurationFault> {
@@ -142,6 +171,9 @@ mod tests {
             Err(DurationFault::Syntax(_))
         ));
         assert!(from_seconds(f64::NAN).is_err() && from_seconds(0.0).is_err() && from_seconds(-1.0).is_err());
+        assert_eq!(from_text_or_zero("0s"), Ok(Duration::ZERO));
+        assert_eq!(from_seconds_or_zero(0.0), Ok(Duration::ZERO));
+        assert!(from_text_or_zero("1us").is_err() && from_text_or_zero("-1s").is_err());
         assert_eq!(from_seconds(0.25), Ok(Duration::from_millis(250)));
     }
 }

@@ -25,6 +25,7 @@ pub mod explain;
 pub mod external;
 pub mod gateway;
 pub mod id;
+pub mod l4_fault;
 pub mod labels;
 pub mod matcher;
 pub mod model;

@@ -16,6 +16,7 @@ use crate::{
     external::External,
     gateway::Gateway,
     id::{Origin, ServiceName},
+    l4_fault::L4Fault,
     labels::Labels,
     overrides::Overrides,
     policy::Policy,
@@ -144,6 +145,8 @@ pub struct Rule {
     pub retries: Option<Retries>,
     /// Faults to inject.
     pub fault: Fault,
+    /// Faults of the connections that it decides; datagrams have none.
+    pub l4_fault: L4Fault,
     /// What requests may say about themselves.
     pub overrides: Overrides,
     /// Answer instead of forwarding.
@@ -188,6 +191,7 @@ impl Rule {
             timeout: None,
             retries: None,
             fault: Fault::default(),
+            l4_fault: L4Fault::default(),
             overrides: Overrides::default(),
             redirect: None,
             rewrite: Rewrite::default(),

@@ -1,6 +1,7 @@
 //! The compiled configuration: immutable, indexed, and the only thing that decides.
 
 mod connections;
+mod l4_fault;
 
 use std::{
     collections::HashMap,
@@ -23,6 +24,7 @@ use crate::{
     gateway::Entrance,
     id::{Origin, ServiceName},
     index::{Entry, RuleIndex},
+    l4_fault::L4Fault,
     labels::Labels,
     matcher::{Conditions, Request},
     model::{Endpoint, Model, Protocol},
@@ -86,6 +88,8 @@ pub struct Port {
     pub(crate) unrouted: (SubsetId, u32),
     /// A policy of every instance looks at requests.
     pub(crate) policy_looks_at_requests: bool,
+    /// A rule that may decide connections has faults for them.
+    pub(crate) l4_faults: bool,
 }
 
 impl Port {
@@ -148,6 +152,7 @@ pub struct Rule {
     pub(crate) timeout: Duration,
     pub(crate) retries: Option<Retries>,
     pub(crate) fault: Fault,
+    pub(crate) l4_fault: L4Fault,
     pub(crate) overrides: Overrides,
     pub(crate) redirect: Option<Redirect>,
     pub(crate) rewrite: Rewrite,

@@ -1,9 +1,10 @@
 //! What the proxy asks of the kernel, as a trait: who a connection was meant for, and what an upstream connection
 //! counts against. [`datapath`](crate::datapath) implements it; the proxy knows no maps. Beside it, what the proxy finds
-//! out and the kernel follows: which endpoints are ejected ([`outlier`]).
+//! out and the kernel follows: which endpoints are ejected ([`outlier`]); and what limits count and throttles let through.
 
 pub mod breaker;
 pub mod outlier;
+pub mod throttle;
 
 use std::{io, net::SocketAddr, os::fd::BorrowedFd};
 

@@ -33,6 +33,7 @@
 //! | `router_proxy_tcp_connections_total` | counter | | connections proxied as TCP that have ended |
 //! | `router_proxy_retries_total` | counter | | attempts after the first |
 //! | `router_proxy_mirrors_total` | counter | outcome | copies of requests: `sent` and answered, `dropped` at a bound, `failed` |
+//! | `router_proxy_l4_faults_total` | counter | fault | connections that suffered a rule's fault: `throttle`, `terminate` |
 //! | `router_proxy_retries_refused_total` | counter | | retries not made: as many were under way as a policy or the retry budget allows |
 //! | `router_proxy_evictions_total` | counter | | idle connections closed to make room under a limit |
 //! | `router_requests_active` | gauge | policy, limit | under policies with limits on requests: `requests` with endpoints, `pending` ones, `retries` |

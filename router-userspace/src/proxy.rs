@@ -26,6 +26,7 @@ mod exchange;
 mod forward;
 mod gateways;
 mod headers;
+mod l4_fault;
 mod listener;
 mod mirror;
 mod outlier;

@@ -19,6 +19,7 @@ use router_rules::{
     Snapshot,
     action::{AbortWith, DelayTime, Target},
     gateway::GatewayRule,
+    l4_fault::{L4Fault, Terminate, Throttle},
     labels::Labels,
     model::{Match, Model, Rule},
 };
@@ -285,6 +286,7 @@ fn rule(rule: &Rule, text: &mut String) {
         let _ = writeln!(text, "  {weight} to {labels}{service}");
     }
     actions(rule, text);
+    l4_fault(&rule.l4_fault, text);
 }
 
 fn actions(rule: &Rule, text: &mut String) {
@@ -346,6 +348,24 @@ fn actions(rule: &Rule, text: &mut String) {
                 AbortWith::Http2Error(code) => format!("reset {}", code.name()),
             }
         );
+    }
+}
+
+fn l4_fault(fault: &L4Fault, text: &mut String) {
+    if let Some(Throttle { fraction, shape }) = fault.throttle {
+        let _ = writeln!(
+            text,
+            "  throttle {}% of connections to {:?} bit/s for the client, {:?} for the endpoint; {:?}, for {:?}",
+            fraction.percent(),
+            shape.to_client,
+            shape.to_endpoint,
+            shape.start,
+            shape.duration
+        );
+    }
+    if let Some(Terminate { fraction, after }) = fault.terminate {
+        let percent = fraction.percent();
+        let _ = writeln!(text, "  terminate {percent}% of connections after {after:?}");
     }
 }
 

@@ -5,6 +5,7 @@
 mod allocation;
 mod decisions;
 mod generate;
+mod l4_faults;
 mod naive;
 mod policies;
 mod precedence;

@@ -15,8 +15,7 @@ use router_rules::{
 
 use super::dump::{
     Asked, Decision, EndpointDump, Explanation, KernelSide, KernelSubset, Outcome, PolicyDump, Step,
-    TargetOutcome,
-    snapshot::{milliseconds, routed_by},
+    TargetOutcome, snapshot::milliseconds,
 };
 use super::ejections::Ejections;
 use crate::enforce::breaker::Breakers;
@@ -123,6 +122,8 @@ pub fn explain(
         Some(request) => snapshot.route_http(port, connection, request),
         None => snapshot.route_connection(port, connection),
     };
+    let l4_fault = snapshot.route_connection(port, connection).l4_fault();
+    let by_proxy = port.needs_proxy() || l4_fault.is_some();
     let transport = port.protocol().transport();
     let held = frontend.and_then(|f| seen.observed?.held(transport, f, from.as_deref()));
     Ok(Explanation {
@@ -138,9 +139,12 @@ pub fn explain(
         port: port.number(),
         protocol: port.protocol().name().to_owned(),
         frontends: port.frontends().to_vec(),
-        routed_by: routed_by(port).to_owned(),
+        routed_by: if by_proxy { "proxy" } else { "kernel" }.to_owned(),
         rules: steps(snapshot, port, connection, request.as_ref()),
-        decision: decision(snapshot, seen, &route, request.as_ref()),
+        decision: Decision {
+            connection_faults: l4_fault.map(words::l4_faults).unwrap_or_default(),
+            ..decision(snapshot, seen, &route, request.as_ref())
+        },
         kernel: held.as_ref().map(kernel_side),
     })
 }
@@ -310,6 +314,7 @@ fn decision(
             .zip(headers)
             .map(|(rule, headers)| words::faults(&rule.fault(headers)))
             .unwrap_or_default(),
+        connection_faults: Vec::new(),
         targets: targets
             .filter(|_| forwarded)
             .map(|(i, (subset, weight))| target(snapshot, seen, (route, subset), (weight, share(i))))

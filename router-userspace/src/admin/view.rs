@@ -7,9 +7,9 @@ use serde_json::Value;
 
 use super::dump::{
     ConfigStatus, EjectedEndpoint, HookStatus, LimitStatus, MapDump, OutlierStatus, Problem,
-    RequestLimitsDump, RequestStatus, ServiceStatus, Status, VerdictCount, snapshot::routed_by,
+    RequestLimitsDump, RequestStatus, ServiceStatus, Status, VerdictCount,
 };
-use super::ejections;
+use super::{ejections, explain::words::routed_by};
 use crate::{
     enforce::{breaker::Breakers, outlier::Outliers},
     finding::Finding,

@@ -147,11 +147,11 @@ mod tests {
     #[test]
     fn json_carries_codes_and_places() {
         let mut documents = Documents::default();
-        documents.add_text("r.yaml", "destination: a\nl4Fault: {}\n");
+        documents.add_text("r.yaml", "destination: a\nl4Fault: {terminates: {}}\n");
         let findings = compile::compile(&documents).unwrap_err();
         let report: serde_json::Value = serde_json::from_str(&programs(&documents, &findings)).unwrap();
         assert_eq!(report["errors"], 1);
-        assert_eq!(report["findings"][0]["code"], "not-supported-yet");
+        assert_eq!(report["findings"][0]["code"], "unknown-field");
         assert_eq!(report["findings"][0]["place"]["line"], 2);
     }
 }

@@ -189,6 +189,7 @@ fn decision(text: &mut String, answer: &Explanation, paint: Paint) {
         .chain(timeout)
         .chain(retries)
         .chain(decision.faults.iter().cloned())
+        .chain(decision.connection_faults.iter().cloned())
     {
         let _ = writeln!(text, "  {action}");
     }

@@ -1,6 +1,7 @@
 //! What only shows when everything is seen together: names that nothing has, rules that cannot be reached, policies
 //! that cannot apply. It changes nothing.
 
+mod l4_fault;
 mod order;
 mod outlier;
 mod transport;
@@ -128,6 +129,7 @@ impl<'r> Review<'r> {
         self.authority_ports(rule, destination);
         self.needs_http(rule, destination);
         transport::review(rule, destination, self.findings);
+        l4_fault::review(rule, destination, self.findings);
     }
 
     fn policy(&mut self, policy: &Placed<'_, Policy>) {

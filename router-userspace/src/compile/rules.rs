@@ -7,6 +7,7 @@ mod cors;
 mod faults;
 mod headers;
 mod impossible;
+mod l4_fault;
 mod mirror;
 mod overrides;
 mod transport;
@@ -88,6 +89,7 @@ impl<'c> Compiler<'c> {
             .as_ref()
             .map(|f| self.fault(f))
             .unwrap_or_default();
+        let l4_fault = rule.l4_fault.as_ref().map(|f| self.l4_fault(f));
         self.contradictions(rule);
         self.websocket_upgrade(rule.websocket_upgrade);
         let overrides = self.overrides(rule);
@@ -106,6 +108,7 @@ impl<'c> Compiler<'c> {
             timeout,
             retries,
             fault,
+            l4_fault: l4_fault.unwrap_or_default(),
             overrides,
             redirect,
             rewrite,

@@ -72,14 +72,14 @@ fn an_instance_with_both_families_is_one_endpoint_that_both_can_reach() {
 
 #[test]
 fn every_fault_of_a_document_is_reported_with_its_line() {
-    let text = "destination: a\nprecedance: 1\nroute:\n- tags: {version: 1}\n  wieght: 3\nl4Fault:\n  terminate: {}\n";
+    let text = "destination: a\nprecedance: 1\nroute:\n- tags: {version: 1}\n  wieght: 3\nl4Fault:\n  terminates: {}\n";
     assert_eq!(
         codes_of(text),
         [
             "2 unknown-field",
             "4 wrong-type",
             "5 unknown-field",
-            "6 not-supported-yet"
+            "7 unknown-field"
         ]
     );
 }

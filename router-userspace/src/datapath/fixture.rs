@@ -1,6 +1,6 @@
 //! Small configurations for the tests of this module, by hand and at random.
 
-use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use proptest::prelude::*;
 use router_common::{
@@ -9,8 +9,9 @@ use router_common::{
 };
 use router_rules::{
     EndpointChange, Snapshot,
-    action::Target,
+    action::{Fraction, Target},
     id::{Origin, ServiceName},
+    l4_fault::Terminate,
     labels::Labels,
     model::{Endpoint, Match, Model, Port, Protocol, Rule, Service},
     outlier::Ejected,
@@ -86,6 +87,8 @@ pub(crate) struct RuleSpec {
     /// Label `app` of the caller; 0: any caller.
     pub(crate) source: u8,
     pub(crate) path: bool,
+    /// It terminates connections.
+    pub(crate) l4_fault: bool,
     /// Service, version and weight of each target.
     pub(crate) targets: Vec<(u8, u8, u32)>,
 }
@@ -220,6 +223,10 @@ fn rule(n: usize, spec: &RuleSpec) -> Rule {
         weight,
     };
     rule.targets = spec.targets.iter().map(target).collect();
+    rule.l4_fault.terminate = spec.l4_fault.then_some(Terminate {
+        fraction: Fraction::ALL,
+        after: Duration::ZERO,
+    });
     rule
 }
 
@@ -269,10 +276,11 @@ prop_compose! {
         path in proptest::bool::weighted(0.2),
         targets in proptest::collection::vec((0_u8..3, 0_u8..3, prop_oneof![Just(0_u32), Just(1), Just(25), Just(75)]), 0..3),
         redirected in proptest::bool::weighted(0.2),
+        l4_fault in proptest::bool::weighted(0.1),
     ) -> RuleSpec {
         let own = |(service, v, weight)| (if redirected { service } else { destination }, v, weight);
         let targets = targets.into_iter().map(own).collect();
-        RuleSpec { destination, precedence, source, path, targets }
+        RuleSpec { destination, precedence, source, path, l4_fault, targets }
     }
 }
 

@@ -89,6 +89,7 @@ codes! {
     POLICY_TIE = Warning "policy-tie": "Two policies are for the same destination, tags and callers; the object names decide.";
     CUSTOM_HAS_NO_EFFECT = Warning "custom-has-no-effect": "The language leaves `custom` to the implementation; router does nothing with it.";
     LIMIT_HAS_NO_EFFECT = Warning "limit-has-no-effect": "The limit can never be reached as the policy is written.";
+    L4_FAULT_HAS_NO_EFFECT = Warning "l4-fault-has-no-effect": "No connection can suffer the rule's l4Fault, or a part of it, as the rule is written.";
     HTTP_MATCH_ON_TCP_PORT = Warning "http-match-on-tcp-port": "The rule or policy needs HTTP, but no port of its destination speaks HTTP.";
     NO_EJECTION = Warning "no-ejection": "The policy is to eject failing endpoints, but some of them can never be ejected.";
     SHORT_SLEEP_WINDOW = Warning "short-sleep-window": "Ejections end with sweeps, so the sleep window lasts longer than it says.";

@@ -44,6 +44,7 @@ impl Collector for ProxyCollector {
             reasons,
         )?;
         mirrors(&mut encoder, &totals)?;
+        l4_faults(&mut encoder, &totals)?;
         for (name, help, value) in counters(&totals) {
             let counter = ConstCounter::new(value);
             counter.encode(encoder.encode_descriptor(name, help, None, counter.metric_type())?)?;
@@ -76,6 +77,15 @@ fn mirrors(encoder: &mut DescriptorEncoder, totals: &Totals) -> fmt::Result {
     ];
     let help = "Copies of requests for mirrors by what became of them";
     family(encoder, ("proxy_mirrors", help, "outcome"), outcomes.into_iter())
+}
+
+fn l4_faults(encoder: &mut DescriptorEncoder, totals: &Totals) -> fmt::Result {
+    let faults = [
+        ("throttle", totals.connections_throttled),
+        ("terminate", totals.connections_terminated),
+    ];
+    let help = "Connections that suffered a rule's fault";
+    family(encoder, ("proxy_l4_faults", help, "fault"), faults.into_iter())
 }
 
 fn family(

@@ -5,11 +5,13 @@
 use std::{
     net::SocketAddr,
     os::fd::AsFd,
+    pin::pin,
     sync::{Arc, OnceLock},
     time::Duration,
 };
 
 use http::HeaderValue;
+use router_rules::Snapshot;
 use tokio::{
     net::TcpStream,
     time::{Instant, timeout_at},
@@ -17,11 +19,12 @@ use tokio::{
 
 use super::{
     access::AccessRecord,
-    decide::{Call, port_at},
+    decide::{Call, decide_connection, port_at},
     downstream,
     drain::Draining,
     error::Kind,
     gateways::Door,
+    l4_fault::{Shaped, Suffering, TERMINATED, before, reset_on_close},
     stats::WorkerStats,
     tcp,
     worker::Worker,
@@ -56,6 +59,8 @@ pub(crate) struct Session {
     pub(crate) activity: Arc<Activity>,
     /// The node's port, when it came in there.
     pub(crate) door: Option<Arc<Door>>,
+    /// When a rule's fault resets the connection.
+    pub(crate) end: Option<Instant>,
     cgroup: u64,
     caller: OnceLock<Arc<str>>,
 }
@@ -73,6 +78,7 @@ impl Session {
             protocol,
             activity: Arc::default(),
             door: None,
+            end: None,
             cgroup: origin.cgroup,
             caller: OnceLock::new(),
         }
@@ -114,6 +120,13 @@ impl Session {
         if let Some(error) = self.activity.unsaid_break() {
             self.refused_unseen(error.kind);
         }
+    }
+
+    /// A rule's fault ends the connection: it is reset when its socket is closed.
+    pub(crate) fn terminate(&self) {
+        self.activity.break_off(TERMINATED);
+        self.activity.abort();
+        WorkerStats::add(&self.worker.stats.connections_terminated, 1);
     }
 
     /// The caller's workload. A pod's first connection may be quicker than the registry, so an unknown caller is
@@ -202,32 +215,62 @@ async fn route(
     *destination = origin.destination;
     let view = worker.views().load();
     let port = port_at(&view.snapshot, origin.destination).ok_or(Refused::Unseen(Kind::NoService))?;
-    let is_http = port.protocol().is_http();
-    drop(view);
-    if !is_http {
+    if !port.protocol().is_http() {
+        drop(view);
         let session = Session::new(worker.clone(), client, origin, "TCP");
         return tcp::serve(&session, stream).await.map_err(Refused::Logged);
     }
-    let protocol = spoken(&stream, worker.limits().head_timeout).await?;
-    let session = Session::new(worker.clone(), client, origin, protocol);
-    converse(session, stream, draining).await;
+    let suffering = if port.has_l4_faults() {
+        suffering(worker, &view.snapshot, client, origin)
+    } else {
+        None
+    };
+    drop(view);
+    let end = suffering.and_then(|suffering| suffering.end());
+    let Some(protocol) = before(end, spoken(&stream, worker.limits().head_timeout)).await else {
+        reset_on_close(&stream);
+        WorkerStats::add(&worker.stats.connections_terminated, 1);
+        return Err(Refused::Unseen(Kind::FaultTerminate));
+    };
+    let session = Session::new(worker.clone(), client, origin, protocol?);
+    converse(
+        Session { end, ..session },
+        Shaped::new(stream, suffering),
+        draining,
+    )
+    .await;
     Ok(())
 }
 
-/// Serves whoever came in at a port of the node.
+/// Serves whoever came in at a port of the node. No rule decides such a connection, so it suffers nothing.
 async fn enter(session: Session, stream: TcpStream, draining: Draining) -> Result<(), Refused> {
     let protocol = spoken(&stream, session.worker.limits().head_timeout).await?;
+    let stream = Shaped::new(stream, None);
     converse(Session { protocol, ..session }, stream, draining).await;
     Ok(())
 }
 
-/// Serves HTTP in the version that the session says.
-async fn converse(session: Session, stream: TcpStream, draining: Draining) {
+/// Serves HTTP in the version that the session says, to the connection's end, or to the one that a rule's fault makes.
+async fn converse(session: Session, stream: Shaped<TcpStream>, draining: Draining) {
     let session = Arc::new(session);
-    if session.is_http2() {
-        downstream::serve_http2(session, stream, draining).await;
-    } else {
-        downstream::serve_http1(session, stream, draining).await;
+    let serving = async {
+        if session.is_http2() {
+            downstream::serve_http2(session.clone(), stream, draining).await;
+        } else {
+            downstream::serve_http1(session.clone(), stream, draining).await;
+        }
+    };
+    {
+        let serving = pin!(serving);
+        if before(session.end, serving).await.is_some() {
+            return;
+        }
+        // Before the socket is closed, which happens at the end of this block.
+        session.terminate();
+    }
+    // Requests that are under way say it themselves.
+    if session.activity.look().idle {
+        session.note_break();
     }
 }
 
@@ -240,6 +283,18 @@ async fn spoken(stream: &TcpStream, patience: Duration) -> Result<&'static str, 
         Err(kind @ Kind::ClientDisconnected) => Err(Refused::Logged(kind)),
         Err(kind) => Err(Refused::Unseen(kind)),
     }
+}
+
+/// What a rule's fault does to a connection of HTTP, decided as if nobody looked into it: before its first request.
+fn suffering(worker: &Worker, snapshot: &Snapshot, client: SocketAddr, origin: Origin) -> Option<Suffering> {
+    let caller = worker.callers().workload(origin.cgroup);
+    let call = Call {
+        destination: origin.destination,
+        client,
+        caller: caller.as_deref(),
+    };
+    let route = decide_connection(snapshot, &call)?;
+    Suffering::draw(&route, Instant::now(), &worker.stats)
 }
 
 /// Looks at the first bytes without taking them.

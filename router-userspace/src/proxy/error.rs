@@ -84,6 +84,8 @@ kinds! {
     RetryBudgetSpent = Internal, "retry-budget-spent";
     /// A rule's fault answered instead of an endpoint.
     FaultAbort = Internal, "fault-abort";
+    /// A rule's fault reset the connection.
+    FaultTerminate = Internal, "fault-terminate";
     /// The request took longer than its rule allows.
     RequestTimeout = Upstream, "request-timeout";
     /// The last attempt took longer than its rule allows.

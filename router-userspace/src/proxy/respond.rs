@@ -152,6 +152,7 @@ fn status(error: &ProxyError) -> StatusCode {
         | Kind::ConnectFailure
         | Kind::ConnectTimeout
         | Kind::UpstreamReset
+        | Kind::FaultTerminate
         | Kind::Draining => StatusCode::SERVICE_UNAVAILABLE,
     }
 }

@@ -85,6 +85,10 @@ counters! {
     mirrors_dropped;
     /// Copies of requests that broke off or that nobody answered in time.
     mirrors_failed;
+    /// Connections that a rule's fault slowed down.
+    connections_throttled;
+    /// Connections that a rule's fault reset.
+    connections_terminated;
     /// Body bytes received from clients.
     received_bytes;
     /// Body bytes sent to clients.

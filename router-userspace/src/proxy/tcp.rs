@@ -4,7 +4,6 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
-use socket2::SockRef;
 use tokio::{io::copy_bidirectional_with_sizes, net::TcpStream, time::Instant};
 
 use super::{
@@ -13,6 +12,7 @@ use super::{
     connection::Session,
     decide::decide_connection,
     error::{Kind, ProxyError},
+    l4_fault::{Shaped, Suffering, TERMINATED, before, reset_on_close},
     stats::WorkerStats,
     upstream::{connect, limited_policy},
 };
@@ -22,29 +22,22 @@ use super::{
 /// # Errors
 ///
 /// It was refused: reset, since its client believes it is connected.
-pub(crate) async fn serve(session: &Session, mut stream: TcpStream) -> Result<(), Kind> {
+pub(crate) async fn serve(session: &Session, stream: TcpStream) -> Result<(), Kind> {
     let mut passage = Passage::begin(session);
-    let outcome = match passage.open().await {
-        Ok((mut upstream, _in_flight)) => {
-            let size = session.worker.limits().tunnel_buffer;
-            copy_bidirectional_with_sizes(&mut stream, &mut upstream, size, size)
-                .await
-                .map_err(|error| {
-                    tracing::debug!(client = %session.client, %error, "connection broke off");
-                    Kind::UpstreamReset
-                })
-        }
-        Err(error) => Err(error.kind),
-    };
+    let mut client = Shaped::new(stream, None);
+    let outcome = passage.pass(&mut client).await;
     match outcome {
-        Ok((received, sent)) => {
-            passage.bytes = (received, sent);
+        Ok(bytes) => {
+            passage.bytes = bytes;
             passage.kind = None;
             Ok(())
         }
-        Err(kind) => {
-            // Without it the client would see an orderly end.
-            let _ = SockRef::from(&stream).set_linger(Some(std::time::Duration::ZERO));
+        Err(ProxyError { kind, .. }) => {
+            reset_on_close(&client);
+            if kind == Kind::FaultTerminate {
+                WorkerStats::add(&session.worker.stats.connections_terminated, 1);
+            }
+            passage.bytes = client.passed();
             passage.kind = Some(kind);
             Err(kind)
         }
@@ -60,6 +53,7 @@ struct Passage<'s> {
     subset: String,
     endpoint: Option<SocketAddr>,
     bytes: (u64, u64),
+    suffering: Option<Suffering>,
     kind: Option<Kind>,
 }
 
@@ -73,12 +67,34 @@ impl<'s> Passage<'s> {
             subset: String::new(),
             endpoint: None,
             bytes: (0, 0),
+            suffering: None,
             // What it is when the passage is dropped while it is open.
             kind: Some(Kind::Draining),
         }
     }
 
-    /// Decides, and connects to the chosen endpoint.
+    /// Decides, connects, and copies both ways until both sides are done, or the rule's fault ends it; gives the bytes from
+    /// and to the client.
+    async fn pass(&mut self, client: &mut Shaped<TcpStream>) -> Result<(u64, u64), ProxyError> {
+        let (mut upstream, _in_flight) = self.open().await?;
+        let end = self.suffering.and_then(|suffering| suffering.end());
+        client.suffer(self.suffering);
+        let size = self.session.worker.limits().tunnel_buffer;
+        let copy = copy_bidirectional_with_sizes(client, &mut upstream, size, size);
+        match before(end, copy).await {
+            Some(Ok(bytes)) => Ok(bytes),
+            Some(Err(error)) => {
+                tracing::debug!(client = %self.session.client, %error, "connection broke off");
+                Err(ProxyError::new(Kind::UpstreamReset, "connection broke off"))
+            }
+            None => {
+                reset_on_close(&upstream);
+                Err(TERMINATED)
+            }
+        }
+    }
+
+    /// Decides, draws, and connects to the chosen endpoint.
     async fn open(&mut self) -> Result<(TcpStream, Option<InFlight>), ProxyError> {
         let session = self.session;
         let worker = &session.worker;
@@ -87,6 +103,8 @@ impl<'s> Passage<'s> {
             .ok_or_else(|| ProxyError::new(Kind::NoService, "no such service"))?;
         self.service = route.port().service().as_str().to_owned();
         self.rule = route.rule().map(|rule| rule.origin().object.clone());
+        self.suffering = Suffering::draw(&route, self.started, &worker.stats);
+        let end = self.suffering.and_then(|suffering| suffering.end());
         let turn = worker.views().take_turn(&view, &route);
         let subset = route
             .pick(turn)
@@ -103,7 +121,8 @@ impl<'s> Passage<'s> {
         let policy = limited_policy(&view.snapshot, &route, subset);
         drop(view);
         let policy = policy.as_deref();
-        let stream = connect(worker.enforcement(), endpoint, policy, worker.limits(), || ()).await?;
+        let connecting = connect(worker.enforcement(), endpoint, policy, worker.limits(), || ());
+        let stream = before(end, connecting).await.ok_or(TERMINATED)??;
         Ok((stream, choice.in_flight))
     }
 }

@@ -4,12 +4,13 @@
 
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
-use tokio::io::copy_bidirectional_with_sizes;
+use tokio::{io::copy_bidirectional_with_sizes, net::TcpStream};
 
 use super::{
     error::{Kind, ProxyError},
     exchange::Exchange,
     forward::UnderWay,
+    l4_fault::{TERMINATED, before, reset_on_close},
 };
 
 /// Connects the two sides as soon as both have switched. The exchange ends with the tunnel.
@@ -25,11 +26,19 @@ pub(crate) fn splice(client: OnUpgrade, upstream: OnUpgrade, under_way: UnderWay
             }
         };
         let (mut client, mut upstream) = (TokioIo::new(client), TokioIo::new(upstream));
-        match copy_bidirectional_with_sizes(&mut client, &mut upstream, size, size).await {
-            Ok((received, sent)) => exchange.tunnelled(received, sent),
-            Err(error) => {
+        let copy = copy_bidirectional_with_sizes(&mut client, &mut upstream, size, size);
+        match before(exchange.session().end, copy).await {
+            Some(Ok((received, sent))) => exchange.tunnelled(received, sent),
+            Some(Err(error)) => {
                 tracing::debug!(%error, "tunnel broke off");
                 exchange.fail(&ProxyError::new(Kind::UpstreamReset, "tunnel broke off"));
+            }
+            None => {
+                exchange.session().terminate();
+                exchange.fail(&TERMINATED);
+                if let Ok(upstream) = upstream.into_inner().downcast::<TokioIo<TcpStream>>() {
+                    reset_on_close(upstream.io.inner());
+                }
             }
         }
         drop(under_way);

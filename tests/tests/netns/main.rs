@@ -12,6 +12,7 @@ mod egress;
 mod explain;
 mod filters;
 mod http;
+mod l4_faults;
 mod lifecycle;
 mod limits;
 mod outlier;
@@ -44,6 +45,7 @@ fn main() -> ExitCode {
         ("explain", explain::TESTS),
         ("filters", filters::TESTS),
         ("egress", egress::TESTS),
+        ("l4_faults", l4_faults::TESTS),
     ];
     harness::main(&themes, "root", require::missing_privileges)
 }

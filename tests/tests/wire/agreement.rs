@@ -41,7 +41,7 @@ const REQUESTS: usize = 10_000;
 /// Configurations of a run.
 const WORLDS: usize = 50;
 /// What can become of a request or connection.
-const OUTCOMES: usize = 7;
+const OUTCOMES: usize = 8;
 /// Who asks for what; each the same number of times.
 const DIALECTS: [(Dialect, &str); 4] = [
     (Dialect::Http1, "http"),
@@ -235,8 +235,17 @@ fn compare(
     turns: &mut Turns,
 ) -> Result<&'static str, String> {
     let decision = &explanation.decision;
+    let terminated = decision
+        .connection_faults
+        .contains(&"reset of every connection at once".to_owned());
+    if terminated && dialect != Dialect::Tcp {
+        return same("status", None, seen.status).map(|()| "terminated");
+    }
     if dialect == Dialect::Tcp {
         turns.request(explanation);
+        if terminated {
+            return same("status", None, seen.status).map(|()| "terminated");
+        }
         let reached = explanation.decision.targets.iter().filter(|t| t.share > 0.0);
         let endpoints: Vec<String> = reached
             .clone()

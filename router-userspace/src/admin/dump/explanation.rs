@@ -22,7 +22,7 @@ pub struct Explanation {
     pub protocol: String,
     /// Addresses at which it is reached.
     pub frontends: Vec<SocketAddr>,
-    /// What routes it: `kernel` or `proxy`.
+    /// What routes this call: `kernel` or `proxy`.
     pub routed_by: String,
     /// Rules in the order of evaluation.
     pub rules: Vec<Step>,
@@ -109,6 +109,9 @@ pub struct Decision {
     /// Faults, in words.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub faults: Vec<String>,
+    /// Faults of the connection, in words. The connection of a request is decided before it, perhaps by another rule.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub connection_faults: Vec<String>,
     /// Where it goes.
     pub targets: Vec<TargetOutcome>,
 }

@@ -40,7 +40,7 @@ pub struct PortDump {
     pub port: u16,
     /// What is spoken on it.
     pub protocol: String,
-    /// What routes it: `kernel` or `proxy`.
+    /// What routes it: `kernel`, `proxy`, or `by-rule`.
     pub routed_by: String,
     /// Addresses at which it is reached.
     pub frontends: Vec<SocketAddr>,
@@ -73,6 +73,9 @@ pub struct RuleDump {
     /// Faults, in words.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub faults: Vec<String>,
+    /// Faults of connections, in words.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub connection_faults: Vec<String>,
     /// Redirect, rewrite, headers, cors, mirror: what the rule changes or answers, in words.
     #[serde(skip_serializing_if = "IndexMap::is_empty", default)]
     pub actions: IndexMap<String, String>,
@@ -182,11 +185,6 @@ impl SnapshotDump {
 /// A snapshot and who is ejected.
 type Seen<'s> = (&'s Snapshot, &'s Ejections);
 
-/// What routes a port: `proxy` or `kernel`.
-pub(crate) fn routed_by(port: &Port) -> &'static str {
-    if port.needs_proxy() { "proxy" } else { "kernel" }
-}
-
 impl PortDump {
     fn new(seen: Seen<'_>, port: &Port) -> Self {
         let (snapshot, _) = seen;
@@ -194,7 +192,7 @@ impl PortDump {
             service: port.service().to_string(),
             port: port.number(),
             protocol: port.protocol().name().to_owned(),
-            routed_by: routed_by(port).to_owned(),
+            routed_by: words::routed_by(port).to_owned(),
             frontends: port.frontends().to_vec(),
             rules: port
                 .rules()
@@ -228,6 +226,7 @@ impl RuleDump {
                 .filter(|retries| retries.attempts > 0)
                 .map(|retries| words::retries(&retries)),
             faults: words::faults(&rule.fault(&unsaid)),
+            connection_faults: words::l4_faults(rule.l4_fault()),
             actions: words::changes(snapshot, rule)
                 .into_iter()
                 .map(|(name, value)| (name.to_owned(), value))

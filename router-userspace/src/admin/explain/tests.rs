@@ -1,6 +1,6 @@
 //! Explanations of a small configuration, with and without a kernel.
 
-use std::{io, net::SocketAddr, sync::Arc};
+use std::{io, net::SocketAddr, num::NonZeroU64, sync::Arc, time::Duration};
 
 use router_common::reason::Reason;
 use router_rules::{
@@ -8,6 +8,7 @@ use router_rules::{
     connection::Transport,
     cors::Cors,
     id::{Origin, ServiceName},
+    l4_fault::{L4Fault, Shape, Start, Terminate, Throttle},
     labels::Labels,
     model::{self, Model, Protocol},
     policy::{LoadBalancing, Policy},
@@ -315,6 +316,76 @@ fn connections_show_the_limit_and_what_the_kernel_holds() {
         (kernel.routing.as_str(), kernel.cursor, kernel.subsets[0].slots),
         ("weighted", 5, 9)
     );
+}
+
+#[test]
+fn faults_of_connections_are_told_apart_from_those_of_requests() {
+    let mut tcp = rule("all", "mongodb", 0, &[("v1", 1)]);
+    tcp.l4_fault = L4Fault {
+        throttle: Some(Throttle {
+            fraction: Fraction::from_percent(12.5).unwrap(),
+            shape: Shape {
+                to_client: NonZeroU64::new(8000),
+                to_endpoint: NonZeroU64::new(64_000),
+                start: Start::AfterBytes(512),
+                duration: Some(Duration::from_secs(10)),
+            },
+        }),
+        terminate: None,
+    };
+    // A connection is decided by the rule that asks for nothing of its requests.
+    let mut some = rule("some", "reviews", 2, &[("v1", 1)]);
+    some.any_of = vec![model::Match {
+        path: Some(TextMatch::Exact("/new".into())),
+        ..model::Match::default()
+    }];
+    let mut rest = rule("rest", "reviews", 1, &[("v1", 1)]);
+    rest.l4_fault.terminate = Some(Terminate {
+        fraction: Fraction::ALL,
+        after: Duration::ZERO,
+    });
+    let model = Model {
+        services: vec![
+            service("mongodb", "10.0.0.2", 27017, Protocol::Tcp, &[]),
+            service("reviews", "10.0.0.1", 9080, Protocol::Http, &[]),
+        ],
+        rules: vec![tcp, some, rest],
+        ..Model::default()
+    };
+    let snapshot = Snapshot::build(model, 1);
+    let ask = |destination: &str| {
+        let seen = Seen {
+            observed: None,
+            ejections: &Ejections::default(),
+            breakers: None,
+        };
+        let question = Question {
+            destination: destination.to_owned(),
+            ..Question::default()
+        };
+        explain(&snapshot, seen, &question).unwrap()
+    };
+    let tcp = ask("tcp://mongodb:27017");
+    assert_eq!(
+        (tcp.routed_by.as_str(), tcp.decision.connection_faults),
+        (
+            "proxy",
+            vec![
+                "throttle of 12.5 % of connections: 8000 bit/s to the client, 64000 bit/s to the endpoint; \
+                 after 512 bytes to the endpoint; for 10s"
+                    .to_owned()
+            ]
+        )
+    );
+    let http = ask("http://reviews:9080/new");
+    assert_eq!(http.decision.rule.as_deref(), Some("route-rule some"));
+    assert_eq!(
+        http.decision.connection_faults,
+        ["reset of every connection at once"]
+    );
+    let dump = crate::admin::dump::SnapshotDump::new(&snapshot, &Ejections::default());
+    let routed: Vec<_> = dump.ports.iter().map(|p| p.routed_by.as_str()).collect();
+    assert_eq!(routed, ["by-rule", "proxy"]);
 }
 
 #[test]

@@ -7,9 +7,10 @@ use router_rules::{
     Snapshot,
     action::{AbortWith, DelayTime, Fault, Fraction, Retries},
     cors::Cors,
+    l4_fault::{L4Fault, Shape, Start},
     matcher::Request,
     policy::{HttpLimits, OutlierDetection},
-    snapshot::{Route, Rule},
+    snapshot::{Port, Route, Rule},
 };
 
 /// Names listed in a hint.
@@ -163,6 +164,60 @@ pub(crate) fn faults(fault: &Fault) -> Vec<String> {
         .abort
         .map(|a| format!("abort with {} for {}", with(a.with), share(a.fraction)));
     delay.into_iter().chain(abort).collect()
+}
+
+/// What routes a port: `proxy`, `kernel`, or `by-rule`, where the rules that have faults for connections send theirs to the
+/// proxy.
+pub(crate) const fn routed_by(port: &Port) -> &'static str {
+    if port.needs_proxy() {
+        "proxy"
+    } else if port.has_l4_faults() {
+        "by-rule"
+    } else {
+        "kernel"
+    }
+}
+
+/// `throttle of every connection: 8000 bit/s to the client; after 5s`, `reset of 10 % of connections at once`
+pub(crate) fn l4_faults(fault: &L4Fault) -> Vec<String> {
+    let of = |fraction| match fraction {
+        Fraction::ALL => "every connection".to_owned(),
+        part => format!("{} % of connections", part.percent()),
+    };
+    let throttle = fault
+        .throttle
+        .map(|t| format!("throttle of {}: {}", of(t.fraction), shape(&t.shape)));
+    let terminate = fault.terminate.map(|t| {
+        let when = if t.after.is_zero() {
+            "at once".to_owned()
+        } else {
+            format!("after {:?}", t.after)
+        };
+        format!("reset of {} {when}", of(t.fraction))
+    });
+    throttle.into_iter().chain(terminate).collect()
+}
+
+fn shape(shape: &Shape) -> String {
+    let to_client = shape
+        .to_client
+        .map(|limit| format!("{limit} bit/s to the client"));
+    let to_endpoint = shape
+        .to_endpoint
+        .map(|limit| format!("{limit} bit/s to the endpoint"));
+    let start = match shape.start {
+        Start::AT_ONCE => None,
+        Start::After(time) => Some(format!("after {time:?}")),
+        Start::AfterBytes(bytes) => Some(format!("after {bytes} bytes to the endpoint")),
+    };
+    let duration = shape.duration.map(|time| format!("for {time:?}"));
+    let limits: Vec<_> = to_client.into_iter().chain(to_endpoint).collect();
+    [limits.join(", ")]
+        .into_iter()
+        .chain(start)
+        .chain(duration)
+        .collect::<Vec<_>>()
+        .join("; ")
 }
 
 /// `did you mean a?`, else `there are a, b, c and 4 more`.

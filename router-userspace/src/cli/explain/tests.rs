@@ -61,6 +61,7 @@ fn answer() -> Explanation {
         requests: Default::default(),
         limit: Some(limit),
     };
+    let no_tester = ["the caller is not tester"];
     let v1 = vec![endpoint("10.1.0.3:27017", Some("default/mongodb-v1"), Some(42))];
     Explanation {
         generation: 7,
@@ -77,12 +78,7 @@ fn answer() -> Explanation {
         frontends: vec!["10.0.0.2:27017".parse().unwrap()],
         routed_by: "kernel".into(),
         rules: vec![
-            step(
-                "route-rule mongodb-tester",
-                2,
-                Outcome::NotMatched,
-                &["the caller is not tester"],
-            ),
+            step("route-rule mongodb-tester", 2, Outcome::NotMatched, &no_tester),
             step("route-rule mongodb-split", 1, Outcome::Matched, &[]),
             step("route-rule mongodb-old", 0, Outcome::NotReached, &[]),
         ],
@@ -93,6 +89,7 @@ fn answer() -> Explanation {
             timeout_ms: None,
             retries: None,
             faults: Vec::new(),
+            connection_faults: Vec::new(),
             targets: vec![
                 TargetOutcome {
                     policy: Some(policy),
@@ -157,6 +154,7 @@ fn a_request_shows_its_actions() {
         timeout_ms: Some(1500),
         retries: Some("3 after the first attempt".into()),
         faults: vec!["delay of 5s for every request".into()],
+        connection_faults: vec!["reset of every connection after 3s".into()],
         targets: Vec::new(),
     };
     let expected = "\
@@ -171,6 +169,7 @@ no rules: every instance takes its turn
   timeout 1.5s
   retries 3 after the first attempt
   delay of 5s for every request
+  reset of every connection after 3s
 ";
     assert_eq!(render(&answer, Paint::plain()), expected);
 }

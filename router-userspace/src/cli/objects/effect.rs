@@ -147,7 +147,7 @@ fn conditions_that_differ(before: &[ModelRule], after: &[ModelRule]) -> BTreeSet
 type Side<'s> = Option<(&'s Snapshot, &'s Port)>;
 
 fn routed_by(sides: [Side<'_>; 2]) -> Versions {
-    let name = |(_, port): (_, &Port)| if port.needs_proxy() { "proxy" } else { "kernel" };
+    let name = |(_, port): (_, &Port)| words::routed_by(port);
     let [before, after] = sides.map(|side| side.map(name).map(str::to_owned));
     Versions { before, after }
 }
@@ -189,6 +189,10 @@ fn view(snapshot: &Snapshot, port: &Port, rule: &Rule) -> RuleView {
             actions.push(("faults", faults.join(", ")));
         }
         actions.extend(words::changes(snapshot, rule));
+    }
+    let faults = words::l4_faults(rule.l4_fault());
+    if port.has_l4_faults() && !faults.is_empty() {
+        actions.push(("connection faults", faults.join(", ")));
     }
     // A subset that a rule names twice gets both shares.
     let mut weights: Vec<(SubsetId, u32)> = Vec::new();

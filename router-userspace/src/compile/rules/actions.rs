@@ -13,6 +13,18 @@ use crate::{
     finding::codes,
 };
 
+/// A duration in one of its two spellings.
+enum Spelled<'s> {
+    Text(&'s str),
+    Seconds(f64),
+}
+
+/// A duration with the path of its field.
+struct Written<'s> {
+    field: String,
+    value: Spelled<'s>,
+}
+
 impl Compiler<'_> {
     pub(super) fn timeout(&mut self, timeout: &dsl::HttpTimeout) -> Option<Duration> {
         let field = "httpReqTimeout.simpleTimeout";
@@ -71,22 +83,65 @@ impl Compiler<'_> {
         spellings: (Option<&DurationText>, Option<f64>),
         hint: &str,
     ) -> Option<Duration> {
-        let (field, result) = match spellings {
+        let names = [name, &format!("{name}Seconds")];
+        let written = self.one_spelling(parent, names, spellings)?;
+        let result = match written.value {
+            Spelled::Text(text) => duration::from_text(text),
+            Spelled::Seconds(seconds) => duration::from_seconds(seconds),
+        };
+        self.read_duration(&written.field, result, hint)
+    }
+
+    /// As [`Compiler::duration`], for a field whose two spellings have other names, and which may be zero.
+    pub(super) fn duration_or_zero(
+        &mut self,
+        parent: &str,
+        names: [&str; 2],
+        spellings: (Option<&DurationText>, Option<f64>),
+    ) -> Option<Duration> {
+        let written = self.one_spelling(parent, names, spellings)?;
+        let result = match written.value {
+            Spelled::Text(text) => duration::from_text_or_zero(text),
+            Spelled::Seconds(seconds) => duration::from_seconds_or_zero(seconds),
+        };
+        self.read_duration(&written.field, result, "")
+    }
+
+    /// The spelling in use of a duration that has two; reports when both are.
+    fn one_spelling<'s>(
+        &mut self,
+        parent: &str,
+        [text_name, seconds_name]: [&str; 2],
+        spellings: (Option<&'s DurationText>, Option<f64>),
+    ) -> Option<Written<'s>> {
+        let (name, value) = match spellings {
             (None, None) => return None,
             (Some(_), Some(_)) => {
-                let hint = format!("keep one of `{name}` and `{name}Seconds`");
+                let hint = format!("keep one of `{text_name}` and `{seconds_name}`");
                 let message = "the duration is given in two spellings";
                 self.report(
                     &codes::CONFLICTING_FIELDS,
-                    &format!("{parent}.{name}Seconds"),
+                    &format!("{parent}.{seconds_name}"),
                     message,
                     hint,
                 );
                 return None;
             }
-            (Some(text), None) => (format!("{parent}.{name}"), duration::from_text(&text.0)),
-            (None, Some(seconds)) => (format!("{parent}.{name}Seconds"), duration::from_seconds(seconds)),
+            (Some(text), None) => (text_name, Spelled::Text(&text.0)),
+            (None, Some(seconds)) => (seconds_name, Spelled::Seconds(seconds)),
         };
+        Some(Written {
+            field: format!("{parent}.{name}"),
+            value,
+        })
+    }
+
+    fn read_duration(
+        &mut self,
+        field: &str,
+        result: Result<Duration, DurationFault>,
+        hint: &str,
+    ) -> Option<Duration> {
         match result {
             Ok(duration) => Some(duration),
             Err(fault) => {
@@ -99,7 +154,7 @@ impl Compiler<'_> {
                     }
                     DurationFault::TooShort(_) | DurationFault::TooLong(_) => hint.to_owned(),
                 };
-                self.report(&codes::INVALID_DURATION, &field, fault.to_string(), hint);
+                self.report(&codes::INVALID_DURATION, field, fault.to_string(), hint);
                 None
             }
         }

@@ -106,8 +106,8 @@ impl Compiler<'_> {
         valid.map(AbortWith::Http2Error)
     }
 
-    /// A share of requests; all when nothing is said.
-    fn fraction(&mut self, field: &str, percent: Option<f64>) -> Option<Fraction> {
+    /// A share of requests or connections; all when nothing is said.
+    pub(super) fn fraction(&mut self, field: &str, percent: Option<f64>) -> Option<Fraction> {
         let Some(percent) = percent else {
             return Some(Fraction::ALL);
         };

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use super::{DurationText, Labels, Opaque, ServiceReference, StatusText};
+use super::{DurationText, L4Fault, Labels, Opaque, ServiceReference, StatusText};
 
 /// How calls of a destination are routed.
 #[derive(Debug, Default, Deserialize)]
@@ -42,6 +42,9 @@ pub struct RouteRule {
     /// Faults to inject.
     #[serde(alias = "http_fault")]
     pub http_fault: Option<HttpFault>,
+    /// Faults of connections.
+    #[serde(alias = "l4_fault")]
+    pub l4_fault: Option<L4Fault>,
 }
 
 /// Conditions of a rule. All must hold.

@@ -114,7 +114,12 @@ impl<'s> Tables<'s> {
     fn route(&mut self, connection: Connection) -> Route {
         let (snapshot, port) = (self.inputs.snapshot, self.port);
         if !self.is_undecided(connection) {
-            return self.direct(&snapshot.route_connection(port, connection));
+            let decision = snapshot.route_connection(port, connection);
+            return match self.direct(&decision) {
+                // Only the proxy can hold bytes up, or reset a connection that is established.
+                Route::Weighted(_) if decision.l4_fault().is_some() => self.proxy(&decision),
+                route => route,
+            };
         }
         match port.protocol().transport() {
             Transport::Tcp => self.proxy(&snapshot.default_route(port)),

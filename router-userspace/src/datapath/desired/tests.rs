@@ -21,6 +21,7 @@ fn rule(source: u8, path: bool, targets: &[(u8, u32)]) -> RuleSpec {
         precedence: i32::from(source),
         source,
         path,
+        l4_fault: false,
         targets: targets
             .iter()
             .map(|&(version, weight)| (0, version, weight))
@@ -95,6 +96,42 @@ fn tcp_rules_by_source_make_a_class_table_and_unknown_callers_take_the_slow_path
     assert_eq!(
         service.tables[table as usize].rule.as_deref(),
         Some("route-rule 0")
+    );
+}
+
+#[test]
+fn connections_with_faults_go_to_the_proxy_and_others_stay_in_the_kernel() {
+    let mut world = world(false, &[(1, 1), (2, 2)]);
+    let faulty = RuleSpec {
+        l4_fault: true,
+        ..rule(1, false, &[(2, 100)])
+    };
+    world.rules = vec![rule(0, false, &[(1, 100)]), faulty.clone()];
+    world.callers = [(1, 1), (2, 2)].into();
+    let desired = world.desired();
+    let service = only(&world);
+    let route = |cgroup| service.routing.of_class(desired.sources[&cgroup]);
+    let rule_of = |route: Route| service.tables[route.table().unwrap() as usize].rule.clone();
+    assert!(matches!(route(1), Route::Proxy(Some(_))), "{:?}", service.routing);
+    assert_eq!(
+        rule_of(route(1)).as_deref(),
+        Some("route-rule 1"),
+        "while it is down"
+    );
+    assert!(matches!(route(2), Route::Weighted(_)), "{:?}", service.routing);
+    // For everybody, and what is refused anyway needs no proxy for it.
+    let routing = |targets: &[(u8, u32)]| {
+        let mut world = world.clone();
+        world.rules = vec![RuleSpec {
+            l4_fault: true,
+            ..rule(0, false, targets)
+        }];
+        only(&world).routing
+    };
+    assert_eq!(routing(&[(2, 100)]), Routing::Uniform(Route::Proxy(Some(0))));
+    assert_eq!(
+        routing(&[(9, 100)]),
+        Routing::Uniform(Route::Refuse(Reason::NoEndpoints))
     );
 }
 

@@ -174,6 +174,7 @@ fn three() -> World {
             precedence: 0,
             source: 0,
             path: false,
+            l4_fault: false,
             targets: vec![(0, 1, 1), (1, 2, 1)],
         }],
         ..World::default()

@@ -27,6 +27,7 @@ fn split(source: u8, v1: u32, v2: u32) -> RuleSpec {
         precedence: i32::from(source),
         source,
         path: false,
+        l4_fault: false,
         targets: vec![(0, 1, v1), (0, 2, v2)],
     }
 }

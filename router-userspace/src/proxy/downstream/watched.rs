@@ -16,7 +16,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::proxy::connection::Activity;
+use crate::proxy::{connection::Activity, l4_fault::Shaped};
 
 /// Bytes that are thrown away behind the last response, so that closing does not reset the connection under it: its
 /// client may read no response before it has sent all of its request. nginx and Apache wait in the same way ("lingering
@@ -24,13 +24,13 @@ use crate::proxy::connection::Activity;
 const LINGERING_BYTES: usize = 16 * 1024 * 1024;
 
 pub(super) struct Watched {
-    stream: TcpStream,
+    stream: Shaped<TcpStream>,
     activity: Arc<Activity>,
     lingering: usize,
 }
 
 impl Watched {
-    pub(super) const fn new(stream: TcpStream, activity: Arc<Activity>) -> Self {
+    pub(super) const fn new(stream: Shaped<TcpStream>, activity: Arc<Activity>) -> Self {
         Self {
             stream,
             activity,

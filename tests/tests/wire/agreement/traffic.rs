@@ -147,46 +147,49 @@ impl Client {
             None => false,
         };
         if !usable {
-            self.connection = Some(self.open(ask).await);
+            self.connection = self.open(ask).await;
         }
-        let response = match self.connection.as_mut().unwrap() {
-            Connection::Http1(sender) => {
-                sender.ready().await.unwrap();
-                timeout(PATIENCE, sender.send_request(http1_request(ask)))
-                    .await
-                    .unwrap()
-            }
-            Connection::Http2(sender) => {
-                sender.ready().await.unwrap();
-                let request = http2_request(ask, self.dialect);
-                timeout(PATIENCE, sender.send_request(request)).await.unwrap()
+        let attempt = async {
+            match self.connection.as_mut()? {
+                Connection::Http1(sender) => {
+                    sender.ready().await.ok()?;
+                    Some(sender.send_request(http1_request(ask)).await)
+                }
+                Connection::Http2(sender) => {
+                    sender.ready().await.ok()?;
+                    let request = http2_request(ask, self.dialect);
+                    Some(sender.send_request(request).await)
+                }
             }
         };
-        match response {
-            Ok(response) => seen(response).await,
-            Err(error) => {
-                if self.dialect == Dialect::Http1 {
-                    self.connection = None;
-                }
-                Seen {
-                    reset: reset_code(&error),
-                    ..Seen::default()
-                }
-            }
+        let error = match timeout(PATIENCE, attempt).await.unwrap() {
+            Some(Ok(response)) => return seen(response).await,
+            Some(Err(error)) => Some(error),
+            None => None,
+        };
+        let reset = error.as_ref().and_then(reset_code);
+        // Without a code it was not the stream that was reset.
+        if reset.is_none() || self.dialect == Dialect::Http1 {
+            self.connection = None;
+        }
+        Seen {
+            reset,
+            ..Seen::default()
         }
     }
 
-    async fn open(&self, ask: &Ask) -> Connection {
-        let io = TokioIo::new(connect(ask, self.proxy).await.unwrap());
-        if self.dialect == Dialect::Http1 {
-            let (sender, connection) = http1::handshake(io).await.unwrap();
+    /// None: the connection was reset before anything could be said on it.
+    async fn open(&self, ask: &Ask) -> Option<Connection> {
+        let io = TokioIo::new(connect(ask, self.proxy).await.ok()?);
+        Some(if self.dialect == Dialect::Http1 {
+            let (sender, connection) = http1::handshake(io).await.ok()?;
             tokio::spawn(connection);
             Connection::Http1(sender)
         } else {
-            let (sender, connection) = http2::handshake(TokioExecutor::new(), io).await.unwrap();
+            let (sender, connection) = http2::handshake(TokioExecutor::new(), io).await.ok()?;
             tokio::spawn(connection);
             Connection::Http2(sender)
-        }
+        })
     }
 
     /// A connection; the endpoint's name comes as the header that HTTP servers send.

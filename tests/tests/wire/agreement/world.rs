@@ -167,6 +167,16 @@ fn rule(rng: &mut Rng, number: usize, yaml: &mut String) {
     if service.is_http() {
         actions(rng, yaml);
     }
+    if chance(rng, 8) {
+        yaml.push_str(choice(
+            rng,
+            &[
+                "  l4Fault: {terminate: {}}\n",
+                "  l4Fault: {terminate: {percent: 0}}\n",
+                "  l4Fault: {throttle: {downstreamLimitBps: 1000000000, upstreamLimitBps: 1000000000}}\n",
+            ],
+        ));
+    }
 }
 
 fn condition(rng: &mut Rng, service: &Service, yaml: &mut String) {
