@@ -1,5 +1,5 @@
 //! Where the time and the memory of a large configuration go, stage by stage: text → documents → model → snapshot →
-//! desired → plan. `cargo bench -p router-userspace --bench control`; sizes as arguments: services, endpoints.
+//! maps. `cargo bench -p router-userspace --bench control`; sizes as arguments: services, endpoints.
 //!
 //! It knows neither the kernel nor the agent: maps are written nowhere.
 
@@ -15,11 +15,11 @@ use router_common::{
 };
 use router_rules::{Snapshot, outlier::Ejected};
 use router_userspace::{
-    compile::compile,
+    compile::{Memo, compile},
     config::{Directory, LoadLimits, Suspects},
     datapath::{
-        desired::{OnProxyDown, desired},
-        reconcile::reconcile,
+        desired::{Inputs, OnProxyDown},
+        mirror::Mirror,
         state::State,
         store::{EgressStore, Grace, MapStore, Result},
     },
@@ -45,52 +45,74 @@ fn main() {
     start(directory.path());
 }
 
-/// From nothing, then one change.
+/// From nothing, then one change of endpoints alone, then one of more than endpoints.
 fn start(path: &Path) {
+    let file = path.join("changing.yaml");
+    fs::write(&file, change(1)).expect("room in the temporary directory");
     let mut directory = Directory::new(path.to_owned(), LoadLimits::default());
     timed("read and parse", || directory.look(&Suspects::All));
-    let documents = directory.documents();
-    let compiled = timed("compile", || compile(&documents)).expect("a sound configuration");
+    let compiled = timed("compile", || compile(&directory.documents())).expect("a sound configuration");
+    let mut memo = timed("remember", || Memo::new(directory.files(), &compiled));
+    directory.settle();
     let callers = BTreeMap::new();
-    let snapshot = timed("snapshot", || Snapshot::build(compiled.model, 1));
-    let wanted = timed("desired", || {
-        desired(&snapshot, &callers, OnProxyDown::Direct, &Ejected::default())
-    });
-    let mut state = State::default();
-    let report = timed("plan and apply", || reconcile(&mut state, &wanted, &mut Nowhere));
-    println!("{:?}", report.expect("room for everything"));
+    let mut snapshot = timed("snapshot", || Snapshot::build(compiled.model, 1));
+    let mut mirror = Mirror::new(State::default());
+    let mut reconcile = |stage: &str, snapshot: &Snapshot| {
+        let inputs = Inputs {
+            snapshot,
+            sources: &callers,
+            on_proxy_down: OnProxyDown::Direct,
+            ejected: &Ejected::default(),
+            confined: None,
+        };
+        let report = timed(stage, || mirror.reconcile(&inputs, &mut Nowhere, |_| {}));
+        println!("{:?}", report.expect("room for everything"));
+    };
+    reconcile("desired, plan and apply", &snapshot);
 
-    let file = path.join("changing.yaml");
-    fs::write(&file, CHANGE).expect("room in the temporary directory");
-    let suspects = Suspects::Files([file].into());
+    fs::write(&file, change(2)).expect("room in the temporary directory");
+    let suspects = Suspects::Files([file.clone()].into());
+    timed("endpoints: read and parse", || directory.look(&suspects));
+    let followed = timed("endpoints: follow", || memo.follow(&directory.changed()?));
+    let followed = followed.expect("nothing else is different");
+    let next = timed("endpoints: snapshot", || {
+        snapshot.with_endpoints(&followed.change, 2)
+    });
+    let next = next.expect("nobody asks for more");
+    memo.advance(followed);
+    directory.settle();
+    reconcile("endpoints: plan and apply", &next);
+    timed("endpoints: drop the last snapshot", || snapshot = next);
+
+    fs::write(&file, change(2).replace("port: 80", "port: 81")).expect("room in the temporary directory");
     timed("change: read and parse", || directory.look(&suspects));
-    let documents = directory.documents();
-    let compiled = timed("change: compile", || compile(&documents)).expect("a sound configuration");
-    let next = timed("change: snapshot", || Snapshot::build(compiled.model, 2));
-    let wanted = timed("change: desired", || {
-        desired(&next, &callers, OnProxyDown::Direct, &Ejected::default())
-    });
-    let report = timed("change: plan and apply", || {
-        reconcile(&mut state, &wanted, &mut Nowhere)
-    });
-    println!("{:?}", report.expect("room for everything"));
-    timed("change: drop the last snapshot", || drop(snapshot));
+    let compiled =
+        timed("change: compile", || compile(&directory.documents())).expect("a sound configuration");
+    let next = timed("change: snapshot", || Snapshot::build(compiled.model, 3));
+    reconcile("change: desired, plan and apply", &next);
+    timed("change: drop the last snapshot", || snapshot = next);
+    drop(snapshot);
 }
 
-/// A service with an endpoint of its own.
-const CHANGE: &str = "\
+/// A service with an endpoint: one of another service's pods.
+fn change(pod: u32) -> String {
+    let address = Ipv4Addr::from(ENDPOINTS + pod);
+    format!(
+        "\
 apiVersion: v1
 kind: Service
-metadata: {name: changing, namespace: load}
-spec: {clusterIP: 10.96.0.2, ports: [{port: 80}]}
+metadata: {{name: changing, namespace: load}}
+spec: {{clusterIP: 10.96.0.2, ports: [{{port: 80}}]}}
 ---
 apiVersion: discovery.k8s.io/v1
 kind: EndpointSlice
-metadata: {name: changing-1, namespace: load, labels: {kubernetes.io/service-name: changing}}
+metadata: {{name: changing-1, namespace: load, labels: {{kubernetes.io/service-name: changing}}}}
 addressType: IPv4
-ports: [{port: 80}]
-endpoints: [{addresses: [10.97.0.1]}]
-";
+ports: [{{port: 80}}]
+endpoints: [{{addresses: [{address}], targetRef: {{kind: Pod, name: s0-{pod}}}}}]
+"
+    )
+}
 
 fn timed<T>(stage: &str, work: impl FnOnce() -> T) -> T {
     let (begin, cpu) = (Instant::now(), processor_ms());
@@ -119,10 +141,11 @@ fn resident_mib() -> f64 {
     kib.unwrap_or_default() / 1024.0
 }
 
-/// A directory as `kubectl get -o yaml` would fill it, with the rules beside.
+/// A directory as `kubectl get -o yaml` would fill it, a file for each service, with pods and rules beside.
 fn write(directory: &Path, services: u32, endpoints: u32) {
-    let (mut registry, mut pods, mut rules) = (String::new(), String::new(), String::new());
+    let (mut pods, mut rules) = (String::new(), String::new());
     for service in 0..services {
+        let mut registry = String::new();
         let cluster = Ipv4Addr::from(SERVICES + service);
         let _ = write!(
             registry,
@@ -148,6 +171,8 @@ fn write(directory: &Path, services: u32, endpoints: u32) {
                  status: {{phase: Running, podIP: {address}, podIPs: [{{ip: {address}}}]}}\n"
             );
         }
+        fs::write(directory.join(format!("s{service}.yaml")), registry)
+            .expect("room in the temporary directory");
         let _ = write!(
             rules,
             "---\ntype: route-rule\nname: s{service}\nspec:\n  \
@@ -155,11 +180,7 @@ fn write(directory: &Path, services: u32, endpoints: u32) {
              - {{tags: {{version: v1}}, weight: 75}}\n  - {{tags: {{version: v2}}, weight: 25}}\n"
         );
     }
-    for (name, text) in [
-        ("services.yaml", registry),
-        ("pods.yaml", pods),
-        ("rules.yaml", rules),
-    ] {
+    for (name, text) in [("pods.yaml", pods), ("rules.yaml", rules)] {
         fs::write(directory.join(name), text).expect("room in the temporary directory");
     }
 }

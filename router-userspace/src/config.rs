@@ -11,6 +11,7 @@ mod files;
 pub mod kubernetes;
 mod many;
 mod object;
+mod parallel;
 pub mod rules_v1alpha1;
 mod source;
 mod text;

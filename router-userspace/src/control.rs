@@ -118,6 +118,8 @@ pub struct Control {
     in_force: Option<InForce>,
     /// How many configurations were compiled or followed.
     editions: u64,
+    /// When the change was noticed that is being put in force.
+    noticed: Option<Instant>,
 }
 
 impl Control {
@@ -130,6 +132,7 @@ impl Control {
             next: None,
             in_force: None,
             editions: 0,
+            noticed: None,
         }
     }
 
@@ -190,8 +193,10 @@ impl Control {
     /// Puts in force what was touched.
     fn follow(&mut self, take: fn(&Touched) -> Suspects) {
         let started = clock::now();
+        self.noticed = self.parts.touched.take_since();
         let suspects = take(&self.parts.touched);
         self.reload(&suspects);
+        self.noticed = None;
         let finished = clock::now();
         self.schedule.reloaded(finished, finished.duration_since(started));
     }
@@ -351,6 +356,11 @@ impl Control {
         let took = now.duration_since(started).as_secs_f64();
         self.parts.metrics.reconcile_duration.observe(took);
         if let Some(next) = next {
+            let is_followed = next.is_followed && result.is_ok();
+            if let Some(noticed) = self.noticed.filter(|_| is_followed) {
+                let took = now.duration_since(noticed).as_secs_f64();
+                self.parts.metrics.endpoint_change.observe(took);
+            }
             self.settle(next, &result);
         }
         self.reconciled(snapshot.generation(), result, now);

@@ -3,6 +3,7 @@
 //! It knows no kinds of documents, and not what tells it that a file changed.
 
 use std::{
+    cmp::Reverse,
     collections::{BTreeMap, BTreeSet},
     fs::{self, Metadata},
     hash::{DefaultHasher, Hash as _, Hasher as _},
@@ -13,7 +14,7 @@ use std::{
 };
 
 use super::{
-    Documents, LoadLimits, files,
+    Documents, LoadLimits, files, parallel,
     source::{self, FileText},
     text,
 };
@@ -85,6 +86,23 @@ fn fingerprint(path: &Path, file: &File) -> u64 {
     let mut hasher = DefaultHasher::new();
     (path, file.digest).hash(&mut hasher);
     hasher.finish()
+}
+
+/// A file's text as it was read.
+struct Content {
+    /// With a byte order mark.
+    bytes: u64,
+    text: String,
+    digest: u64,
+}
+
+impl Content {
+    fn new(content: String) -> Self {
+        let bytes = content.len() as u64;
+        let text = source::without_mark(content);
+        let digest = source::digest(&text);
+        Self { bytes, text, digest }
+    }
 }
 
 /// What differs when a file was written or replaced, as far as the file system notices.
@@ -222,6 +240,7 @@ impl Directory {
         };
         let there: BTreeSet<&PathBuf> = paths.iter().collect();
         self.remove_unless(|path| there.contains(path));
+        self.read_ahead(&paths);
         let mut bytes_left = self.limits.bytes;
         let mut files_left = self.limits.files;
         for path in &paths {
@@ -239,6 +258,39 @@ impl Directory {
             }
         }
         self.is_listed = true;
+    }
+
+    /// Reads files that look different, several at once, when it is certain that all fit. What cannot be read is left to
+    /// [`Directory::look_at`], which finds the others as it would have read them.
+    fn read_ahead(&mut self, paths: &[PathBuf]) {
+        let found: Vec<_> = paths.iter().map(fs::metadata).collect();
+        let sizes = found.iter().flatten().map(Metadata::len);
+        if paths.len() > self.limits.files || sizes.sum::<u64>() > self.limits.bytes {
+            return;
+        }
+        let is_other = |path: &PathBuf, metadata: &Metadata| {
+            let known = self.files.get(path);
+            metadata.is_file() && known.is_none_or(|known| known.stamp != Stamp::from(metadata))
+        };
+        let found = paths.iter().zip(found);
+        let mut wanted: Vec<_> = found
+            .filter_map(|(path, metadata)| Some((path, metadata.ok()?)))
+            .filter(|(path, metadata)| is_other(path, metadata))
+            .collect();
+        // The largest first, so that no thread is left with one alone.
+        wanted.sort_by_key(|(_, metadata)| Reverse(metadata.len()));
+        let limit = self.limits.bytes;
+        let read = parallel::map(&wanted, |(path, metadata)| {
+            let content = files::read_text(path, limit).ok()?;
+            let known = self.files.get(*path).map(|known| known.digest);
+            let content = Content::new(content);
+            (known != Some(content.digest)).then(|| self.parse(path, metadata.into(), content, limit))
+        });
+        for ((path, _), file) in wanted.into_iter().zip(read) {
+            if let Some(file) = file {
+                self.insert(path, file);
+            }
+        }
     }
 
     /// Reads a file if it may be another than it was. `limit`: bytes that may be read.
@@ -267,14 +319,19 @@ impl Directory {
     }
 
     fn take(&mut self, path: &Path, stamp: Stamp, content: String, limit: u64) {
-        let bytes = content.len() as u64;
-        let content = source::without_mark(content);
-        let digest = source::digest(&content);
+        let content = Content::new(content);
+        let digest = content.digest;
         if let Some(known) = self.files.get_mut(path).filter(|known| known.digest == digest) {
             known.stamp = stamp;
             return;
         }
-        let text = Arc::new(FileText::of_file(&self.name(path), path, content, digest));
+        let file = self.parse(path, stamp, content, limit);
+        self.insert(path, file);
+    }
+
+    fn parse(&self, path: &Path, stamp: Stamp, content: Content, limit: u64) -> File {
+        let Content { bytes, text, digest } = content;
+        let text = Arc::new(FileText::of_file(&self.name(path), path, text, digest));
         let sources = if bytes > limit {
             Vec::new()
         } else {
@@ -285,7 +342,7 @@ impl Directory {
             text::read(&mut documents, &sources);
         }
         text.forget();
-        let file = File {
+        File {
             stamp,
             text,
             digest,
@@ -293,7 +350,10 @@ impl Directory {
             sources: sources.len(),
             objects: documents.len(),
             documents: Arc::new(documents),
-        };
+        }
+    }
+
+    fn insert(&mut self, path: &Path, file: File) {
         self.remove(path);
         self.sum.add(path, &file);
         self.files.insert(path.to_owned(), file);

@@ -4,6 +4,7 @@ use std::{
     collections::BTreeSet,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc::SyncSender},
+    time::Instant,
 };
 
 use notify::{
@@ -12,7 +13,7 @@ use notify::{
 };
 
 use super::Event;
-use crate::config::Suspects;
+use crate::{clock, config::Suspects};
 
 /// Touched files that are remembered by name; with more, all are suspected.
 const MAX_TOUCHED: usize = 4096;
@@ -29,6 +30,8 @@ struct Names {
     open: BTreeSet<PathBuf>,
     /// Names were lost.
     any: bool,
+    /// Since when there is something that nobody took.
+    since: Option<Instant>,
 }
 
 impl Touched {
@@ -36,6 +39,11 @@ impl Touched {
     pub fn is_settled(&self) -> bool {
         let names = self.names();
         names.any || !names.settled.is_empty()
+    }
+
+    /// When the first touch was noticed that was not taken since this was asked last.
+    pub fn take_since(&self) -> Option<Instant> {
+        self.names().since.take()
     }
 
     /// What is whole again; what is being written stays.
@@ -62,6 +70,7 @@ impl Touched {
     /// Something was done to these files; none are known when events were lost.
     fn note(&self, event: notify::Result<notify::Event>) {
         let mut names = self.names();
+        names.since.get_or_insert_with(clock::now);
         let paths = match &event {
             Ok(event) if !event.need_rescan() => &event.paths[..],
             _ => &[],

@@ -170,7 +170,16 @@ fn endpoints_come_and_go() -> Result<()> {
     }
     let seen = remote::connected(load.stop()?)?;
     ensure!(seen.failed() == 0, "{seen:?}");
+    ensure!(followed(&agent)? == 2 * scaled(10, 1), "some were compiled whole");
     Ok(())
+}
+
+/// How many changes were put in force by looking at nothing but endpoints.
+fn followed(agent: &Agent<'_>) -> Result<u64> {
+    let metrics = agent.admin("/metrics")?.body;
+    let mut lines = metrics.lines();
+    let count = lines.find_map(|line| line.strip_prefix("router_endpoint_change_seconds_count "));
+    Ok(count.context("no such metric")?.parse()?)
 }
 
 /// The registry with the endpoint at `ip` not ready.

@@ -19,6 +19,17 @@ pub(crate) fn services(count: u32, endpoints: u32) -> String {
     text
 }
 
+/// One of [`services`] alone, with its first `ready` endpoints.
+pub(crate) fn service_of(number: u32, endpoints: u32, ready: u32) -> String {
+    let mut text = String::new();
+    service(&mut text, number);
+    slice(&mut text, number, 0);
+    for index in 0..ready {
+        entry(&mut text, number, index, endpoint(number, endpoints, index));
+    }
+    text
+}
+
 /// One rule for each of so many services: a header match, and a default that splits 75/25.
 pub(crate) fn rules(count: u32) -> String {
     let mut text = String::new();
@@ -99,16 +110,19 @@ endpoints:
 "
     );
     for index in 0..endpoints {
-        let address = endpoint(number, endpoints, index);
-        let _ = write!(
-            text,
-            "- addresses: [{address}]
+        entry(text, number, index, endpoint(number, endpoints, index));
+    }
+}
+
+fn entry(text: &mut String, number: u32, index: u32, address: Ipv4Addr) {
+    let _ = write!(
+        text,
+        "- addresses: [{address}]
   conditions: {{ready: true}}
   nodeName: elsewhere
   targetRef: {{kind: Pod, name: s{number}-{index}, namespace: load}}
 "
-        );
-    }
+    );
 }
 
 fn endpoint(number: u32, endpoints: u32, index: u32) -> Ipv4Addr {

@@ -33,6 +33,10 @@ const SLICE: &str = "changing.yaml";
 const CHANGED_WITHIN: Duration = Duration::from_secs(30);
 /// Pause between two changes, so that each is one by itself.
 const PAUSE: Duration = Duration::from_millis(20);
+/// Between two changes of a stream: a thousand in a second.
+const STREAM_EVERY: Duration = Duration::from_millis(1);
+/// One in so many changes of a stream is the one that is waited for.
+const WATCHED_EVERY: u32 = 50;
 
 /// What was measured; what was not is missing.
 #[derive(Clone, Default, Debug, Serialize, Deserialize)]
@@ -43,6 +47,15 @@ pub(crate) struct Control {
     pub(crate) starts_cpu_s: Vec<f64>,
     /// Milliseconds from the rename of a file until the first connection to the new endpoint began.
     pub(crate) changes_ms: Vec<f64>,
+    /// The same, while other services change a thousand times in a second.
+    #[serde(default)]
+    pub(crate) streamed_ms: Vec<f64>,
+    /// Changes in a second that were really written then.
+    #[serde(default)]
+    pub(crate) streamed_per_s: Option<f64>,
+    /// Processor seconds of the agent in a second then.
+    #[serde(default)]
+    pub(crate) streamed_cpu: Option<f64>,
     /// Resident memory with one service, idle.
     pub(crate) small_kib: Option<u64>,
     /// Resident memory with the large configuration.
@@ -56,18 +69,27 @@ impl Control {
 
     /// A quantile of the changes.
     pub(crate) fn change_ms(&self, quantile: f64) -> Option<f64> {
-        let mut sorted = self.changes_ms.clone();
-        sorted.sort_by(f64::total_cmp);
-        let last = sorted.len().checked_sub(1)?;
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            clippy::cast_precision_loss,
-            reason = "an index of a short list"
-        )]
-        let index = (last as f64 * quantile).ceil() as usize;
-        sorted.get(index).copied()
+        quantile_of(&self.changes_ms, quantile)
     }
+
+    /// A quantile of the changes in a stream of others.
+    pub(crate) fn streamed_ms(&self, quantile: f64) -> Option<f64> {
+        quantile_of(&self.streamed_ms, quantile)
+    }
+}
+
+fn quantile_of(values: &[f64], quantile: f64) -> Option<f64> {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let last = sorted.len().checked_sub(1)?;
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        clippy::cast_precision_loss,
+        reason = "an index of a short list"
+    )]
+    let index = (last as f64 * quantile).ceil() as usize;
+    sorted.get(index).copied()
 }
 
 /// How often.
@@ -75,6 +97,7 @@ impl Control {
 pub(crate) struct Repeats {
     starts: usize,
     changes: usize,
+    streamed: u32,
     /// No change begins after so long, however few there were.
     within: Duration,
 }
@@ -84,12 +107,14 @@ impl Repeats {
     pub(crate) const QUICK: Self = Self {
         starts: 1,
         changes: 50,
+        streamed: 2_000,
         within: Duration::from_secs(10),
     };
     /// Enough for a p99.
     pub(crate) const FULL: Self = Self {
         starts: 3,
         changes: 500,
+        streamed: 10_000,
         within: Duration::from_secs(60),
     };
 }
@@ -114,19 +139,21 @@ pub(crate) fn large(programs: &Programs, repeats: Repeats, control: &mut Control
         "  {:16} {SERVICES} services of {ENDPOINTS} endpoints, {SERVICES} rules: start",
         "control-start"
     );
-    let services = cluster::services(SERVICES, ENDPOINTS);
+    let services: Vec<_> = (0..SERVICES)
+        .map(|n| (file_of(n), cluster::service_of(n, ENDPOINTS, ENDPOINTS)))
+        .collect();
     let pods = cluster::pods(SERVICES, ENDPOINTS);
     let rules = cluster::rules(SERVICES);
     for number in 0..repeats.starts {
         let stage = Stage::new()?;
-        let files = [
-            ("services.yaml", services.as_str()),
-            ("pods.yaml", &pods),
+        let changing = manifest(&stage, 0)?;
+        let mut files = vec![
+            ("pods.yaml", pods.as_str()),
             ("rules.yaml", &rules),
-            (SLICE, &manifest(&stage, 0)?),
+            (SLICE, &changing),
         ];
-        let begin = Instant::now();
-        let agent = Agent::start_with(stage.node(), &files, router::options(programs))?;
+        files.extend(services.iter().map(|(name, text)| (name.as_str(), text.as_str())));
+        let (agent, begin) = start(&stage, &files, programs)?;
         control.starts_s.push(begin.elapsed().as_secs_f64());
         let cgroup = stage.node().scratch().cgroup_below("system/agent")?;
         control
@@ -135,8 +162,60 @@ pub(crate) fn large(programs: &Programs, repeats: Repeats, control: &mut Control
         if number + 1 == repeats.starts {
             control.large_kib = Some(memory_kib(&cgroup)?);
             changes(&stage, &agent, repeats, control)?;
+            stream(&stage, &agent, repeats, control)?;
         }
     }
+    Ok(())
+}
+
+/// One service is one file.
+fn file_of(service: u32) -> String {
+    format!("s{service}.yaml")
+}
+
+/// Starts the agent, and says when.
+fn start<'s>(stage: &'s Stage, files: &[(&str, &str)], programs: &Programs) -> Result<(Agent<'s>, Instant)> {
+    let directory = stage.node().scratch().directory().join("config");
+    std::fs::create_dir_all(&directory)?;
+    for (name, text) in files {
+        std::fs::write(directory.join(name), text)?;
+    }
+    let begin = Instant::now();
+    let agent = Agent::start_with(stage.node(), &[], router::options(programs))?;
+    Ok((agent, begin))
+}
+
+/// Changes other services without a pause, and sees when connections follow one of them.
+fn stream(stage: &Stage, agent: &Agent, repeats: Repeats, control: &mut Control) -> Result<()> {
+    eprintln!("  {:16} a thousand changes in a second", "control-stream");
+    let target = SocketAddr::from((CHANGING, serve::GREET));
+    let mut watcher = Watcher::new(stage.watch(target)?)?;
+    let mut at = usize::from(watcher.any()? == "2");
+    let cgroup = stage.node().scratch().cgroup_below("system/agent")?;
+    let (begin, cpu) = (Instant::now(), crate::usage::Cpu::of(&cgroup)?);
+    let mut written = None;
+    for number in 0..repeats.streamed {
+        let due = begin + STREAM_EVERY * number;
+        // waits: the rate is what is asked for.
+        std::thread::sleep(due.saturating_duration_since(Instant::now()));
+        let service = number * 7 % SERVICES;
+        let ready = ENDPOINTS - number / SERVICES % 2 - 1;
+        agent.write(&file_of(service), &cluster::service_of(service, ENDPOINTS, ready))?;
+        if let (Some(since), Some(seen)) = (written, watcher.seen(&(at + 1).to_string())?) {
+            let took = figures::number(u64::saturating_sub(seen, since)) / 1e6;
+            control.streamed_ms.push(took);
+            written = None;
+        }
+        if number % WATCHED_EVERY == 0 && written.is_none() {
+            at = 1 - at;
+            agent.write(SLICE, &manifest(stage, at)?)?;
+            written = Some(clock::monotonic_ns());
+        }
+    }
+    let took = begin.elapsed().as_secs_f64();
+    let used = crate::usage::Cpu::of(&cgroup)? - cpu;
+    control.streamed_per_s = Some(f64::from(repeats.streamed) / took);
+    control.streamed_cpu = Some(used.seconds() / took);
     Ok(())
 }
 
@@ -215,6 +294,30 @@ impl Watcher {
                 _ => {}
             }
         }
+    }
+}
+
+impl Watcher {
+    /// When the first connection to the server `name` began, if that is known by now.
+    fn seen(&mut self, name: &str) -> Result<Option<u64>> {
+        while let Ok(line) = self.lines.try_recv() {
+            match line.split_once(' ') {
+                Some((time, seen)) if seen == name => return Ok(Some(time.parse()?)),
+                Some((_, "!")) => bail!("a connection failed during a change"),
+                _ => {}
+            }
+        }
+        Ok(None)
+    }
+
+    /// The first server that is seen.
+    fn any(&mut self) -> Result<String> {
+        let line = self
+            .lines
+            .recv_timeout(CHANGED_WITHIN)
+            .context("no connection at all")?;
+        let name = line.split_once(' ').context("no time")?.1;
+        Ok(name.to_owned())
     }
 }
 

@@ -152,6 +152,19 @@ fn control(control: &Control) -> Option<Table> {
             value,
         );
     }
+    for (name, quantile) in [("p50", 0.5), ("p99", 0.99)] {
+        let value = control.streamed_ms(quantile).map(|ms| format!("{ms:.2} ms"));
+        row(
+            &format!("the same, while other services change a thousand times in a second, {name}"),
+            value,
+        );
+    }
+    let rate = control
+        .streamed_per_s
+        .map(|rate| format!("{} / s", table::count(rate)));
+    row("changes written in a second then", rate);
+    let share = control.streamed_cpu.map(|cpu| format!("{:.0} %", cpu * 100.0));
+    row("of one processor, taken by the agent then", share);
     row(
         "resident memory with that load",
         control.large_kib.map(|kib| format!("{} MiB", table::mib(kib))),
