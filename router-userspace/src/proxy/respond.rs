@@ -18,6 +18,8 @@ use super::{
 
 /// Names the [`Kind`] of a response that no endpoint sent.
 const X_ROUTER_REASON: HeaderName = HeaderName::from_static("x-router-reason");
+/// Tells clients that nothing is broken: a limit refused the request (Envoy).
+const X_ENVOY_OVERLOADED: HeaderName = HeaderName::from_static("x-envoy-overloaded");
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 
@@ -103,11 +105,23 @@ pub(crate) fn refuse(error: ProxyError, dialect: Dialect, mut exchange: Exchange
             response
         }
     };
+    if is_overflow(error.kind) {
+        let overloaded = HeaderValue::from_static("true");
+        response.headers_mut().insert(X_ENVOY_OVERLOADED, overloaded);
+    }
     if says_reason {
         let reason = HeaderValue::from_static(error.kind.name());
         response.headers_mut().insert(X_ROUTER_REASON, reason);
     }
     response
+}
+
+/// True when a limit of the policy refused the request before an endpoint had it.
+const fn is_overflow(kind: Kind) -> bool {
+    matches!(
+        kind,
+        Kind::LimitReached | Kind::RequestLimitReached | Kind::PendingLimitReached
+    )
 }
 
 /// A gRPC response without messages.

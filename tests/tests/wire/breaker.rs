@@ -120,6 +120,13 @@ async fn as_many_requests_as_allowed_and_not_one_more() {
     assert_eq!((in_use(&bed).active, in_use(&bed).refused), (3, 7));
     gated.gate.add_permits(3);
     let answers = join_all(requests).await;
+    let overloaded = |answer: &Whole| answer.header("x-envoy-overloaded") == "true";
+    assert!(
+        answers
+            .iter()
+            .flatten()
+            .all(|a| overloaded(a) == (a.status == 503))
+    );
     let answers: Vec<_> = answers.iter().map(|a| outcome(a.as_ref().unwrap())).collect();
     let refused = (503, "request-limit-reached");
     assert_eq!(answers.iter().filter(|&&a| a == SERVED).count(), 3);
@@ -245,6 +252,7 @@ async fn requests_wait_for_a_connection_in_the_order_in_which_they_came() {
     let requests = queue(&bed, &gated, &["/0", "/1", "/2", "/3"]).await;
     let overflow = sent(&bed, "/4").await.unwrap();
     assert_eq!(outcome(&overflow), (503, "pending-limit-reached"));
+    assert_eq!(overflow.header("x-envoy-overloaded"), "true");
     assert!(
         overflow.body.ends_with("reset reason: overflow"),
         "{}",

@@ -9,6 +9,7 @@ use super::{
     server::{Server, Speaks},
 };
 
+const PROTOCOL: u32 = 1;
 const CALM: u32 = 11;
 
 /// What became of a request on stream 1: its status, or the code with which it was reset.
@@ -173,6 +174,39 @@ async fn rapid_resets_end_the_connection() {
     })
     .await;
     until("no request upstream", || server.counts.open() == 0).await;
+}
+
+/// RFC 9113, 3.4. The library would serve the request.
+#[tokio::test]
+async fn connections_that_do_not_begin_with_settings_are_refused() {
+    let server = Server::named("v1").await;
+    let bed = Bed::start(service(Protocol::Http, &[(server.address, "v1")]));
+    let acknowledgement = frame(SETTINGS, ACK, 0, &[]);
+    let firsts = [
+        request(1, &[]),
+        acknowledgement,
+        frame(PING, 0, 0, &[0; 8]),
+        frame(0x50, 0, 0, &[]),
+    ];
+    for (number, first) in firsts.into_iter().enumerate() {
+        let rest = [frame(SETTINGS, 0, 0, &[]), request(3, &[])].concat();
+        let mut raw = Raw::with(bed.address(), &[PREFACE, &first, &rest].concat()).await;
+        assert_eq!(end(&mut raw).await, Some(PROTOCOL), "{number}");
+        let lines = bed.lines(number + 1).await;
+        let last = &lines[number];
+        assert_eq!(
+            (lines.len(), last.reason.as_str()),
+            (number + 1, "client-protocol-error")
+        );
+    }
+    assert_eq!(server.counts.requests(), 0);
+    // In pieces it is still the first.
+    let mut raw = Raw::with(bed.address(), PREFACE).await;
+    raw.send(&frame(SETTINGS, 0, 0, &[])[..5]).await;
+    raw.send(&[&frame(SETTINGS, 0, 0, &[])[5..], &request(1, &[])].concat())
+        .await;
+    let answer = raw.until(|received| received.status() == Some(200)).await;
+    assert!(answer.is_some());
 }
 
 #[tokio::test]

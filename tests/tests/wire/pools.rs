@@ -171,6 +171,7 @@ async fn beyond_the_limit_requests_are_refused_at_once() {
             (refused.status.as_u16(), refused.reason()),
             (503, "limit-reached")
         );
+        assert_eq!(refused.header("x-envoy-overloaded"), "true");
         assert!(
             refused.body.ends_with("reset reason: overflow"),
             "{}",

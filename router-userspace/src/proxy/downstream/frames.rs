@@ -10,10 +10,13 @@ const KEPT: usize = 8;
 pub(super) const DATA: u8 = 0;
 pub(super) const HEADERS: u8 = 1;
 pub(super) const RST_STREAM: u8 = 3;
+pub(super) const SETTINGS: u8 = 4;
 pub(super) const GOAWAY: u8 = 7;
 pub(super) const WINDOW_UPDATE: u8 = 8;
 pub(super) const CONTINUATION: u8 = 9;
 
+/// Flag of SETTINGS.
+pub(super) const ACK: u8 = 1;
 /// Flag of HEADERS and CONTINUATION.
 pub(super) const END_HEADERS: u8 = 4;
 
@@ -116,12 +119,19 @@ impl Frames {
     }
 }
 
-/// A GOAWAY frame that admits no stream from now on, because the client asks for too much (RFC 9113, 7).
-pub(super) const CALM_DOWN: [u8; 17] = [
-    0, 0, 8, GOAWAY, 0, 0, 0, 0, 0, // head
-    0x7f, 0xff, 0xff, 0xff, // streams so far may have been processed
-    0, 0, 0, 11, // ENHANCE_YOUR_CALM
-];
+/// A GOAWAY frame that admits no stream from now on (RFC 9113, 6.8), for a code below 256.
+pub(super) const fn goaway(code: u8) -> [u8; HEAD + KEPT] {
+    [
+        0, 0, 8, GOAWAY, 0, 0, 0, 0, 0, // head
+        0x7f, 0xff, 0xff, 0xff, // streams so far may have been processed
+        0, 0, 0, code,
+    ]
+}
+
+/// Code of a GOAWAY to a client that does not keep to the protocol (RFC 9113, 7).
+pub(super) const PROTOCOL_ERROR: u8 = 1;
+/// Code of a GOAWAY to a client that asks for too much.
+pub(super) const ENHANCE_YOUR_CALM: u8 = 11;
 
 #[cfg(test)]
 mod tests {
@@ -149,7 +159,7 @@ mod tests {
             b"PRI".to_vec(),
             frame(DATA, &[0; 300]),
             frame(RST_STREAM, &[0, 0, 0, 8]),
-            CALM_DOWN.to_vec(),
+            goaway(ENHANCE_YOUR_CALM).to_vec(),
         ]
         .concat();
         assert_eq!(

@@ -1,4 +1,5 @@
-//! An HTTP/2 client's stream that notices floods: streams opened only to be reset, and frames that carry nothing.
+//! An HTTP/2 client's stream that notices floods: streams opened only to be reset, and frames that carry nothing; and a
+//! beginning that is none.
 //!
 //! The HTTP library bounds what a client can make it keep (streams, resets that wait, header lists, empty data); this
 //! bounds what a client can make it do. It also counts what the library refuses by itself. It knows no streams.
@@ -16,7 +17,8 @@ use tokio::{
 };
 
 use super::frames::{
-    CALM_DOWN, CONTINUATION, DATA, END_HEADERS, Frame, Frames, GOAWAY, HEADERS, RST_STREAM, WINDOW_UPDATE,
+    ACK, CONTINUATION, DATA, END_HEADERS, ENHANCE_YOUR_CALM, Frame, Frames, GOAWAY, HEADERS, PROTOCOL_ERROR,
+    RST_STREAM, SETTINGS, WINDOW_UPDATE, goaway,
 };
 use crate::proxy::{
     connection::Session,
@@ -30,6 +32,8 @@ const PREFACE: u32 = 24;
 pub(super) struct Guarded<S> {
     stream: S,
     received: Frames,
+    /// The frame that must come first has come.
+    has_begun: bool,
     /// A header block has begun, and has not ended.
     in_block: bool,
     sent: Frames,
@@ -44,6 +48,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Guarded<S> {
         Self {
             stream,
             received: Frames::after(PREFACE),
+            has_begun: false,
             in_block: false,
             sent: Frames::after(0),
             resets: Bucket::new(limits.resets),
@@ -55,6 +60,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Guarded<S> {
     /// Looks at what was received.
     fn check(&mut self, mut bytes: &[u8]) -> Result<(), ProxyError> {
         while let Some(frame) = self.received.next(&mut bytes) {
+            if !self.has_begun {
+                // RFC 9113, 3.4: the preface ends with a SETTINGS frame. The library takes whatever comes.
+                if frame.kind != SETTINGS || frame.flags & ACK != 0 {
+                    return Err(ProxyError::new(
+                        Kind::ClientProtocolError,
+                        "the first frame is not SETTINGS",
+                    ));
+                }
+                self.has_begun = true;
+            }
             self.in_block = matches!(frame.kind, HEADERS | CONTINUATION) && frame.flags & END_HEADERS == 0;
             match frame.kind {
                 RST_STREAM if !self.resets.take(Instant::now()) => {
@@ -77,9 +92,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Guarded<S> {
     /// Says why the connection ends, if that can be said now, and ends it.
     fn break_off(&mut self, cx: &mut Context<'_>, error: ProxyError) -> io::Error {
         self.session.activity.break_off(error);
+        let code = match error.kind {
+            Kind::ClientProtocolError => PROTOCOL_ERROR,
+            _ => ENHANCE_YOUR_CALM,
+        };
         if self.sent.is_between() {
             // As good as it gets: a client that floods may not read, and must not be waited for.
-            let _ = Pin::new(&mut self.stream).poll_write(cx, &CALM_DOWN);
+            let _ = Pin::new(&mut self.stream).poll_write(cx, &goaway(code));
         }
         io::ErrorKind::InvalidData.into()
     }
