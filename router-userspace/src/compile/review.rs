@@ -1,6 +1,7 @@
 //! What only shows when everything is seen together: names that nothing has, rules that cannot be reached, policies
 //! that cannot apply. It changes nothing.
 
+mod chosen;
 mod l4_fault;
 mod order;
 mod outlier;
@@ -125,6 +126,7 @@ impl<'r> Review<'r> {
                 self.has_endpoints(rule, "mirror", service, &mirror.labels);
             }
         }
+        chosen::review(rule, self.externals, self.findings);
         self.weights(rule);
         self.authority_ports(rule, destination);
         self.needs_http(rule, destination);

@@ -62,6 +62,7 @@ codes! {
     INVALID_SUBNET = Error "invalid-subnet": "A condition names a subnet that is neither an address nor an address and a prefix length.";
     INVALID_EGRESS_DESTINATION = Error "invalid-egress-destination": "An egress rule's destination is neither a domain, `*.domain`, an address nor a network.";
     DUPLICATE_PORT = Error "duplicate-port": "Egress rules open one port of a destination twice.";
+    NO_ADDRESS_OF_ITS_OWN = Error "no-address-of-its-own": "A rule of another service routes or copies to a network, or to hosts below a name.";
     EGRESS_TO_SERVICE = Error "egress-to-service": "An egress rule's destination is a service of the registry.";
     INGRESS_PORT_TAKEN = Error "ingress-port-taken": "An ingress rule's port is one that the agent itself listens on.";
     INVALID_ADDRESS = Error "invalid-address": "A registry object has an address that is no IP address.";

@@ -18,6 +18,7 @@ use super::{
     admission::{Admission, RequestLimits, Waits},
     balance::{self, InFlight},
     body::{Copied, Metered, Progress, RequestBody},
+    connection::Session,
     error::{Kind, ProxyError},
     forward::{Deadline, Way, send},
     headers::{self, BodyFraming},
@@ -45,7 +46,7 @@ struct Mirroring {
 
 impl Mirrors {
     /// Draws which mirrors of the rule get a copy, and picks their endpoints. A request for a tunnel is not copied.
-    pub(crate) fn choose(worker: &Worker, view: &View, route: &Route<'_>, head: &request::Parts) -> Self {
+    pub(crate) fn choose(session: &Session, view: &View, route: &Route<'_>, head: &request::Parts) -> Self {
         let mirrors = route.rule().map_or(&[][..], |rule| rule.mirrors());
         if mirrors.is_empty() || headers::is_upgrade(&head.headers) {
             return Self::default();
@@ -55,7 +56,7 @@ impl Mirrors {
             .filter(|(_, fraction)| fraction.takes(fastrand::u64(..)));
         Self(
             drawn
-                .filter_map(|&(subset, _)| Mirroring::new(worker, view, route, subset))
+                .filter_map(|&(subset, _)| Mirroring::new(session, view, route, subset))
                 .collect(),
         )
     }
@@ -90,7 +91,8 @@ pub(crate) const fn timeout(of_route: std::time::Duration) -> std::time::Duratio
 }
 
 impl Mirroring {
-    fn new(worker: &Worker, view: &View, route: &Route<'_>, subset: SubsetId) -> Option<Self> {
+    fn new(session: &Session, view: &View, route: &Route<'_>, subset: SubsetId) -> Option<Self> {
+        let worker = &session.worker;
         let Ok(place) = worker.mirrors().clone().try_acquire_owned() else {
             WorkerStats::add(&worker.stats.mirrors_dropped, 1);
             return None;
@@ -106,7 +108,7 @@ impl Mirroring {
         Some(Self {
             limits: limits.map(|limits| (limits.limits, limits.breaker.clone())),
             target: Target {
-                endpoint: choice.endpoint,
+                endpoint: choice.address(session.destination),
                 http2: subset.protocol().is_http2(),
                 policy: limited_policy(&view.snapshot, route, subset),
             },

@@ -150,7 +150,7 @@ async fn answer(
     let http2 = subset.protocol().is_http2();
     let tunnel = client.filter(|_| !http2 && headers::is_upgrade(&head.headers));
     additions.picked(subset, timeout);
-    let mut mirrors = Mirrors::choose(worker, &view, &route, &head);
+    let mut mirrors = Mirrors::choose(&session, &view, &route, &head);
     let body = outbound_body(exchange, &destination, &mut mirrors, body);
     headers::complete_host(&mut head, session.destination);
     headers::add_forwarding(&mut head.headers, &session.forwarded_for);

@@ -10,12 +10,17 @@ use http::{HeaderMap, Request, Response};
 use http_body_util::BodyExt;
 use router_rules::{
     action::{Fraction, Mirror, Retries},
+    external::External,
     id::ServiceName,
+    labels::Labels,
     model::{Model, Protocol, Rule},
     policy::Policy,
     rewrite::Rewrite,
 };
-use router_userspace::proxy::{Limits, Totals};
+use router_userspace::{
+    enforce::Origin,
+    proxy::{Limits, Totals},
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -397,4 +402,36 @@ async fn a_mirror_without_endpoints_is_counted() {
     let answer = whole(client.send(get("/").body(empty()).unwrap()).await).await;
     assert_eq!(answer.body, "v1");
     assert_eq!(outcomes(&bed, 1).await, (0, 0, 1));
+}
+
+/// In a network the client's own choice of address stands, for copies too.
+#[tokio::test]
+async fn a_copy_goes_where_the_client_has_chosen_to_go() {
+    let server = Server::named("chosen").await;
+    let name = ServiceName::new("127.0.0.0/8");
+    let network = External::Network("127.0.0.0/8".parse().unwrap());
+    let mut model = service(Protocol::Http, &[]);
+    model.services[0].name = name.clone();
+    model.services[0].addresses.clear();
+    model.services[0].ports[0].number = server.address.port();
+    model.services[0].ports[0].endpoints = network.endpoint().into_iter().collect();
+    model.externals.insert(name.clone(), network);
+    model.rules.push(Rule {
+        mirrors: vec![Mirror {
+            service: name.clone(),
+            labels: Labels::default(),
+            fraction: Fraction::ALL,
+        }],
+        ..Rule::new(written("route-rule network"), name)
+    });
+    let bed = Bed::start(model);
+    let origin = Origin {
+        destination: server.address,
+        cgroup: 7,
+    };
+    let client = std::net::Ipv4Addr::LOCALHOST.into();
+    bed.kernel.origins.lock().unwrap().insert(client, origin);
+    let answer = Http1::connect(bed.address()).await.get("/").await;
+    assert_eq!(answer.body, "chosen");
+    until("the copy", || server.counts.requests() == 2).await;
 }
