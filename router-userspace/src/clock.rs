@@ -12,6 +12,14 @@ pub fn wall() -> SystemTime {
     SystemTime::now()
 }
 
+/// Wall-clock time in seconds since 1970 began.
+pub fn wall_seconds() -> u64 {
+    // Before 1970 no certificate is valid either.
+    wall()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs())
+}
+
 /// Time since boot without suspends: the clock of `bpf_ktime_get_ns`.
 pub fn kernel() -> Duration {
     let mut time = libc::timespec {

@@ -12,12 +12,17 @@ mod policies;
 mod registry;
 mod review;
 mod rules;
+mod secrets;
 
 pub use memo::{Followed, Memo};
 
 use std::{collections::HashMap, sync::Arc};
 
 use router_rules::{id::Origin, model::Model};
+
+pub use secrets::UsedCertificate;
+
+use secrets::Secrets;
 
 use crate::{
     config::{Document, Documents, Many, Position},
@@ -32,7 +37,9 @@ pub struct Compiled {
     pub model: Model,
     /// How the model's workloads are recognised on the node, in the same order.
     pub identities: Vec<Identity>,
-    /// What does not do what it seems to say: warnings only.
+    /// Certificates in use, for [`Compiled::findings_at`].
+    pub certificates: Vec<UsedCertificate>,
+    /// What does not do what it seems to say, whatever the time: warnings only.
     pub findings: Vec<Finding>,
 }
 
@@ -50,7 +57,9 @@ pub fn compile(documents: &Documents) -> Result<Compiled, Vec<Finding>> {
     let mut rules = rules::compile(&documents.route_rules, &mut findings);
     let mut policies = policies::compile(&documents.destination_policies, &mut findings);
     externals::as_written(&registry, &mut rules, &mut policies);
-    let gateways = gateways::compile(&documents.ingress_rules, &registry, &mut findings);
+    let mut secrets = Secrets::new(&documents.secrets);
+    let gateways = gateways::compile(&documents.ingress_rules, &registry, &mut secrets, &mut findings);
+    let certificates = secrets.finish(&mut findings);
     review::review(&registry, &rules, &policies, &mut findings);
     capacity::check(&registry, &rules, &policies, &mut findings);
     finding::sort(&mut findings);
@@ -72,6 +81,7 @@ pub fn compile(documents: &Documents) -> Result<Compiled, Vec<Finding>> {
             addresses: registry.addresses,
         },
         identities: registry.identities,
+        certificates,
         findings,
     })
 }
@@ -126,6 +136,7 @@ fn duplicates(documents: &Documents, findings: &mut Vec<Finding>) {
     among(&documents.services, findings);
     among(&documents.endpoint_slices, findings);
     among(&documents.pods, findings);
+    among(&documents.secrets, findings);
 }
 
 #[cfg(test)]

@@ -45,6 +45,8 @@ pub struct Documents {
     pub endpoint_slices: Many<Document<kubernetes::EndpointSlice>>,
     /// Kubernetes `Pod`s.
     pub pods: Many<Document<kubernetes::Pod>>,
+    /// Kubernetes `Secret`s.
+    pub secrets: Many<Document<kubernetes::Secret>>,
     /// Every rule and policy that has a name, in the order of reading, whether or not its fields could be read.
     pub declared: Many<Declared>,
     /// What was wrong with the text; [`compile`](crate::compile::compile) refuses documents with an error in here.
@@ -94,6 +96,7 @@ impl Documents {
         self.services.append(&later.services);
         self.endpoint_slices.append(&later.endpoint_slices);
         self.pods.append(&later.pods);
+        self.secrets.append(&later.secrets);
         self.declared.append(&later.declared);
         self.findings.extend_from_slice(&later.findings);
     }
@@ -114,6 +117,7 @@ impl Documents {
             + self.services.len()
             + self.endpoint_slices.len()
             + self.pods.len()
+            + self.secrets.len()
     }
 
     /// True when there is no object.

@@ -317,7 +317,8 @@ impl Control {
         // Recognising more or fewer workloads than the snapshot in force knows is harmless: the others are unknown.
         self.parts.callers.replace(&compiled.identities);
         self.editions += 1;
-        Ok((compiled.model, compiled.findings))
+        let findings = compiled.findings_at(clock::wall_seconds());
+        Ok((compiled.model, findings))
     }
 
     fn scan(&mut self) {

@@ -34,6 +34,8 @@ mod pipeline;
 mod respond;
 mod retry;
 mod tcp;
+mod tls;
+mod transport;
 mod upgrade;
 mod upstream;
 mod view;

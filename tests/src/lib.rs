@@ -8,6 +8,7 @@
 //! It knows nothing of the product's internals: the agent is driven through its command line and its admin address.
 
 pub mod bed;
+pub mod certificates;
 pub mod cluster;
 pub mod harness;
 pub mod process;

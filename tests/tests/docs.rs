@@ -12,6 +12,7 @@ use router_userspace::{
     finding::{Finding, Severity, codes},
     proxy::error::Kind,
 };
+use tests::certificates::{Authority, Valid};
 
 fn workspace() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -41,6 +42,10 @@ fn blocks(page: &str) -> Vec<(usize, String)> {
 fn errors(name: &str, text: &str) -> Vec<Finding> {
     let mut documents = Documents::default();
     documents.add_text("services.yaml", &read("examples/bookinfo/services.yaml"));
+    let certificate =
+        Authority::new().and_then(|authority| authority.issue(&["shop.example.com"], Valid::Now));
+    let secret = certificate.expect("there is randomness").secret("shop-tls");
+    documents.add_text("secrets.yaml", &secret);
     documents.add_text(name, text);
     let findings = compile(&documents).map_or_else(|findings| findings, |compiled| compiled.findings);
     findings

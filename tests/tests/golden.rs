@@ -13,12 +13,13 @@ use std::{
     fmt::Write as _,
     fs,
     path::{Path, PathBuf},
+    sync::OnceLock,
 };
 
 use router_rules::{
     Snapshot,
     action::{AbortWith, DelayTime, Target},
-    gateway::GatewayRule,
+    gateway::{Credential, GatewayRule},
     l4_fault::{L4Fault, Terminate, Throttle},
     labels::Labels,
     model::{Match, Model, Rule},
@@ -29,6 +30,7 @@ use router_userspace::{
     config::Documents,
     finding::{Finding, codes},
 };
+use tests::certificates::{Authority, Issued, Valid};
 
 /// Codes whose inputs are no YAML text of reasonable size; unit tests of config and compile produce them.
 const NOT_IN_GOLDEN: [&str; 4] = ["no-configuration", "unreadable-file", "too-large", "capacity"];
@@ -125,14 +127,39 @@ fn documents(input: &str) -> Documents {
     if !input.starts_with("# registry: none") {
         let registry = fs::read_to_string(golden().join("registry.yaml")).unwrap();
         documents.add_text("registry.yaml", &registry);
+        documents.add_text("secrets.yaml", secrets());
     }
     documents
 }
 
+/// The Secrets that cases name; no key is kept anywhere.
+fn secrets() -> &'static str {
+    static SECRETS: OnceLock<String> = OnceLock::new();
+    SECRETS.get_or_init(|| {
+        let authority = Authority::new().unwrap();
+        let issue = |valid| authority.issue(&["shop.example.com"], valid).unwrap();
+        let own = issue(Valid::Now);
+        let mismatched = Issued {
+            certificate_pem: issue(Valid::Now).certificate_pem,
+            ..issue(Valid::Now)
+        };
+        [
+            own.secret("shop-tls"),
+            issue(Valid::Formerly).secret("expired-tls"),
+            issue(Valid::Later).secret("future-tls"),
+            mismatched.secret("mismatched-tls"),
+        ]
+        .join("---\n")
+    })
+}
+
+/// The time of every case: 2026 begins.
+const NOW: u64 = 1_767_225_600;
+
 fn findings(documents: &Documents) -> (Result<Compiled, ()>, Vec<Finding>) {
     match compile(documents) {
         Ok(compiled) => {
-            let findings = compiled.findings.clone();
+            let findings = compiled.findings_at(NOW);
             (Ok(compiled), findings)
         }
         Err(findings) => (Err(()), findings),
@@ -255,6 +282,9 @@ fn model(model: &Model, case: &Path) -> String {
 
 fn entry(port: u16, rule: &GatewayRule, text: &mut String) {
     let _ = writeln!(text, "port {port} of the node: {}", rule.origin);
+    if let Some(Credential { secret, names, .. }) = rule.credential.as_deref() {
+        let _ = writeln!(text, "  shows {secret} for {names:?}");
+    }
     let (service, to) = (&rule.service, rule.service_port);
     let _ = writeln!(text, "  to port {to} of {service} precedence {}", rule.precedence);
     for condition in &rule.any_of {

@@ -27,6 +27,7 @@ mod wire {
     mod http2;
     mod hygiene;
     mod ingress;
+    mod ingress_tls;
     mod l4_faults;
     mod mirrors;
     mod outlier;

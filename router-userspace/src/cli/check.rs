@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::output::{self, Palette, counted};
 use crate::{
-    compile,
+    clock, compile,
     config::{self, Documents, LoadLimits},
     finding::Finding,
 };
@@ -51,6 +51,7 @@ struct Objects {
     services: usize,
     endpoint_slices: usize,
     pods: usize,
+    secrets: usize,
 }
 
 #[derive(Debug, Serialize)]
@@ -65,7 +66,7 @@ struct Report<'r> {
 pub fn run(args: &Args) -> ExitCode {
     let documents = config::read(&args.paths, &LoadLimits::default());
     let findings = match compile::compile(&documents) {
-        Ok(compiled) => compiled.findings,
+        Ok(compiled) => compiled.findings_at(clock::wall_seconds()),
         Err(findings) => findings,
     };
     let text = match args.output {
@@ -96,6 +97,7 @@ fn objects(documents: &Documents) -> Objects {
         services: documents.services.len(),
         endpoint_slices: documents.endpoint_slices.len(),
         pods: documents.pods.len(),
+        secrets: documents.secrets.len(),
     }
 }
 
@@ -122,6 +124,9 @@ fn people(documents: &Documents, findings: &[Finding], palette: Palette) -> Stri
         counted(objects.endpoint_slices, "endpoint slice"),
         counted(objects.pods, "pod"),
     ]);
+    if objects.secrets > 0 {
+        counts.push(counted(objects.secrets, "secret"));
+    }
     text.push_str(&format!("{}: {}\n", counts.join(", "), output::tally(findings)));
     text
 }

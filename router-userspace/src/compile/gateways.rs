@@ -1,5 +1,7 @@
 //! 0.1 ingress rules → gateways of the model. It does not know whether a port can be listened on.
 
+mod tls;
+
 use std::collections::BTreeMap;
 
 use router_rules::{
@@ -10,7 +12,7 @@ use router_rules::{
     model::{Match, Protocol, Rule, Service},
 };
 
-use super::{Placed, origin, registry::Registry, review, rules::Compiler};
+use super::{Placed, origin, registry::Registry, review, rules::Compiler, secrets::Secrets};
 use crate::{
     config::{Document, Many, Position, rules_v1alpha1::IngressRule},
     finding::{Finding, codes},
@@ -18,6 +20,8 @@ use crate::{
 
 /// Port of rules that name none.
 const PLAIN_PORT: i64 = 80;
+/// The same with a secret.
+const SECURE_PORT: i64 = 443;
 
 /// Ports that the agent itself listens on unless it is told otherwise: the proxy's and the admin address's.
 const OWN_PORTS: [u16; 2] = [15_001, 15_021];
@@ -31,20 +35,24 @@ type Compiled<'d> = (u16, GatewayRule, &'d Position);
 pub(super) fn compile(
     documents: &Many<Document<IngressRule>>,
     registry: &Registry,
+    secrets: &mut Secrets<'_>,
     findings: &mut Vec<Finding>,
 ) -> Vec<Gateway> {
     let mut rules: Vec<Compiled<'_>> = Vec::new();
     for document in documents {
         let mut compiler = Compiler::new(document, findings);
-        if let Some((port, rule)) = compiler.ingress(&document.body, registry) {
+        if let Some((port, rule)) = compiler.ingress(&document.body, registry, secrets) {
             rules.push((port, rule, &document.position));
         }
     }
-    rules.sort_by(|(_, a, _), (_, b, _)| a.origin.cmp(&b.origin));
+    rules.sort_by(|(_, a, _), (_, b, _)| a.rank().cmp(&b.rank()));
     hidden(&rules, findings);
     let mut by_port: BTreeMap<u16, Vec<Compiled<'_>>> = BTreeMap::new();
     for rule in rules {
         by_port.entry(rule.0).or_default().push(rule);
+    }
+    for (port, rules) in &by_port {
+        tls::review(*port, rules, findings);
     }
     if let Some((_, rules)) = by_port.iter().nth(MAX_PORTS) {
         let message = format!(
@@ -82,13 +90,16 @@ fn hidden(rules: &[Compiled<'_>], findings: &mut Vec<Finding>) {
 }
 
 impl Compiler<'_> {
-    fn ingress(&mut self, rule: &IngressRule, registry: &Registry) -> Option<(u16, GatewayRule)> {
-        if rule.tls_secret.is_some() {
-            let message = "TLS at the node's own port is not supported yet";
-            let hint = "remove `tlsSecret`, and end TLS in front of the node for now";
-            self.report(&codes::NOT_SUPPORTED_YET, "tlsSecret", message, hint);
-        }
-        let port = self.port_number("port", rule.port.or(Some(PLAIN_PORT)));
+    fn ingress(
+        &mut self,
+        rule: &IngressRule,
+        registry: &Registry,
+        secrets: &mut Secrets<'_>,
+    ) -> Option<(u16, GatewayRule)> {
+        let secret = rule.tls_secret.as_deref().filter(|secret| !secret.is_empty());
+        let usual = if secret.is_some() { SECURE_PORT } else { PLAIN_PORT };
+        let credential = secret.map(|written| self.credential(secrets, written));
+        let port = self.port_number("port", rule.port.or(Some(usual)));
         if let Some(own) = port.filter(|port| OWN_PORTS.contains(port)) {
             let message = format!("the agent itself listens on port {own}");
             self.report(&codes::INGRESS_PORT_TAKEN, "port", message, "take another port");
@@ -100,13 +111,18 @@ impl Compiler<'_> {
             .unwrap_or_default();
         any_of.iter().for_each(|m| self.impossible_outside(m));
         let (service, service_port) = self.leads_to(rule, registry)?;
+        // Without the certificate it would be a rule for plain text.
+        let credential = match credential {
+            Some(read) => Some(read?),
+            None => None,
+        };
         let rule = GatewayRule {
             origin: origin(self.position()),
             precedence: rule.precedence.unwrap_or(0),
             any_of,
             service,
             service_port,
-            credential: None,
+            credential,
         };
         Some((port?, rule))
     }

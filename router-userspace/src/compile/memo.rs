@@ -305,6 +305,7 @@ impl Memo {
             services,
             endpoint_slices,
             pods,
+            secrets,
             declared,
             findings,
         } = now;
@@ -316,6 +317,8 @@ impl Memo {
             && then.ingress_rules.is_empty()
             && egress_rules.is_empty()
             && then.egress_rules.is_empty()
+            && secrets.is_empty()
+            && then.secrets.is_empty()
             && declared.is_empty()
             && then.declared.is_empty();
         let is_sound = no_rules

@@ -58,6 +58,14 @@ impl<'c> Compiler<'c> {
         }
     }
 
+    pub(super) const fn namespace(&self) -> &'c str {
+        self.namespace
+    }
+
+    pub(super) const fn findings(&mut self) -> &mut Vec<Finding> {
+        self.findings
+    }
+
     pub(super) const fn position(&self) -> &'c Position {
         self.position
     }

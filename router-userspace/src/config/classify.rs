@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::{
     Document, Documents, decode,
-    kubernetes::Text,
+    kubernetes::{self, Text},
     object::{DEFAULT_NAMESPACE, Declared, ObjectKey},
     rules_v1alpha1::RuleKind,
     source::{Position, Source},
@@ -153,6 +153,10 @@ impl Reader<'_> {
                 let pod = self.kubernetes("pod", tree);
                 self.documents.pods.extend(pod);
             }
+            ("v1", "Secret") => {
+                let secret = self.secret(tree);
+                self.documents.secrets.extend(secret);
+            }
             ("discovery.k8s.io/v1", "EndpointSlice") => {
                 let slice = self.kubernetes("endpointslice", tree);
                 self.documents.endpoint_slices.extend(slice);
@@ -221,6 +225,18 @@ impl Reader<'_> {
                 None
             }
         }
+    }
+
+    /// A secret: what is wrong with it is said without showing what it holds.
+    fn secret(&mut self, tree: Value) -> Option<Document<kubernetes::Secret>> {
+        let known = self.documents.findings.len();
+        let secret = self.kubernetes("secret", tree);
+        let about_values = |finding: &&mut Finding| finding.code == codes::WRONG_TYPE.name;
+        for finding in self.documents.findings[known..].iter_mut().filter(about_values) {
+            "the value is not of the type that a Secret has here".clone_into(&mut finding.message);
+            "values are texts, below `data` in Base64".clone_into(&mut finding.hint);
+        }
+        secret
     }
 
     /// Namespace and name out of `metadata`; the position learns the object's name.

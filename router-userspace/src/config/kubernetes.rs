@@ -5,9 +5,11 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Deserializer};
 
+pub use secret::{Secret, SecretFields, Sensitive};
 pub(super) use shared::forget_shared;
 pub use shared::{Pairs, Text};
 
+mod secret;
 mod shared;
 
 /// What every object carries.

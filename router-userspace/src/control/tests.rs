@@ -39,6 +39,7 @@ fn compiled(services: usize) -> Compiled {
     Compiled {
         model,
         identities: Vec::new(),
+        certificates: Vec::new(),
         findings: Vec::new(),
     }
 }

@@ -65,6 +65,12 @@ codes! {
     NO_ADDRESS_OF_ITS_OWN = Error "no-address-of-its-own": "A rule of another service routes or copies to a network, or to hosts below a name.";
     EGRESS_TO_SERVICE = Error "egress-to-service": "An egress rule's destination is a service of the registry.";
     INGRESS_PORT_TAKEN = Error "ingress-port-taken": "An ingress rule's port is one that the agent itself listens on.";
+    INGRESS_TLS_CONFLICT = Error "ingress-tls-conflict": "Ingress rules of one port disagree on whether it speaks TLS.";
+    UNKNOWN_SECRET = Error "unknown-secret": "An ingress rule names a Secret that there is not.";
+    INCOMPLETE_SECRET = Error "incomplete-secret": "The Secret of an ingress rule lacks its certificate or its key.";
+    INVALID_CERTIFICATE = Error "invalid-certificate": "The Secret of an ingress rule has no certificate in PEM that can be read.";
+    INVALID_KEY = Error "invalid-key": "The Secret of an ingress rule has no private key in PEM that can be used.";
+    KEY_MISMATCH = Error "key-mismatch": "The private key of a Secret is not that of its certificate.";
     INVALID_ADDRESS = Error "invalid-address": "A registry object has an address that is no IP address.";
     REGEX_DIFFERS = Warning "regex-differs": "A part of the regular expression means something else, or nothing, in ECMAScript.";
     IMPOSSIBLE_MATCH = Warning "impossible-match": "No request has what the rule asks for, so it can never match.";
@@ -84,6 +90,9 @@ codes! {
     UNMATCHED_TRANSPORT = Warning "unmatched-transport": "The rule is for TCP or UDP only, and no port of its destination is.";
     UNMATCHED_DESTINATION = Warning "unmatched-destination": "No address of the rule's destination is in the subnets that it asks for.";
     WEIGHTS_SUM = Warning "weights-sum": "The weights of a rule do not sum to 100; they are used in proportion.";
+    CERTIFICATE_EXPIRED = Warning "certificate-expired": "The certificate of an ingress rule is not valid any more; clients refuse it.";
+    CERTIFICATE_NOT_YET_VALID = Warning "certificate-not-yet-valid": "The certificate of an ingress rule is not valid yet; clients refuse it.";
+    CERTIFICATE_OTHER_HOST = Warning "certificate-other-host": "No certificate of the port is for the host that an ingress rule asks for.";
     PRECEDENCE_TIE = Warning "precedence-tie": "Two rules of a destination have equal precedence; the object names decide.";
     UNREACHABLE_RULE = Warning "unreachable-rule": "An earlier rule takes everything that this one could match.";
     POLICY_NEVER_APPLIES = Warning "policy-never-applies": "No rule routes explicitly to the tags of this policy.";

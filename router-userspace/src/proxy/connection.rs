@@ -26,7 +26,8 @@ use super::{
     gateways::Door,
     l4_fault::{Shaped, Suffering, TERMINATED, before, reset_on_close},
     stats::WorkerStats,
-    tcp,
+    tcp, tls,
+    transport::Transport,
     worker::Worker,
 };
 use crate::enforce::Origin;
@@ -235,7 +236,7 @@ async fn route(
     let session = Session::new(worker.clone(), client, origin, protocol?);
     converse(
         Session { end, ..session },
-        Shaped::new(stream, suffering),
+        Shaped::new(Transport::Plain(stream), suffering),
         draining,
     )
     .await;
@@ -244,14 +245,30 @@ async fn route(
 
 /// Serves whoever came in at a port of the node. No rule decides such a connection, so it suffers nothing.
 async fn enter(session: Session, stream: TcpStream, draining: Draining) -> Result<(), Refused> {
-    let protocol = spoken(&stream, session.worker.limits().head_timeout).await?;
+    let secure = session.door.clone().filter(|door| door.secure);
+    let (stream, protocol) = match secure {
+        None => {
+            let protocol = spoken(&stream, session.worker.limits().head_timeout).await?;
+            (Transport::Plain(stream), protocol)
+        }
+        Some(door) => match tls::shake(&session.worker, &door, stream).await {
+            Ok((stream, http2)) => (
+                Transport::Tls(Box::new(stream)),
+                if http2 { HTTP2 } else { HTTP1 },
+            ),
+            Err(error) => {
+                tracing::debug!(client = %session.client, port = door.port, %error, "no TLS");
+                return Err(refused(error.kind()));
+            }
+        },
+    };
     let stream = Shaped::new(stream, None);
     converse(Session { protocol, ..session }, stream, draining).await;
     Ok(())
 }
 
 /// Serves HTTP in the version that the session says, to the connection's end, or to the one that a rule's fault makes.
-async fn converse(session: Session, stream: Shaped<TcpStream>, draining: Draining) {
+async fn converse(session: Session, stream: Shaped<Transport>, draining: Draining) {
     let session = Arc::new(session);
     let serving = async {
         if session.is_http2() {
@@ -279,9 +296,15 @@ async fn spoken(stream: &TcpStream, patience: Duration) -> Result<&'static str, 
     match is_http2(stream, patience).await {
         Ok(true) => Ok(HTTP2),
         Ok(false) => Ok(HTTP1),
-        // Whoever only looks whether somebody listens is not worth a line.
-        Err(kind @ Kind::ClientDisconnected) => Err(Refused::Logged(kind)),
-        Err(kind) => Err(Refused::Unseen(kind)),
+        Err(kind) => Err(refused(kind)),
+    }
+}
+
+/// Whoever only looks whether somebody listens is not worth a line.
+fn refused(kind: Kind) -> Refused {
+    match kind {
+        Kind::ClientDisconnected => Refused::Logged(kind),
+        _ => Refused::Unseen(kind),
     }
 }
 

@@ -15,10 +15,7 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use tokio::{
-    net::TcpStream,
-    time::{Instant, MissedTickBehavior, interval_at, sleep},
-};
+use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep};
 
 use self::{
     framing::Bounds,
@@ -27,7 +24,9 @@ use self::{
     strict::Strict,
     watched::Watched,
 };
-use super::{connection::Session, drain::Draining, error::Kind, l4_fault::Shaped, pipeline};
+use super::{
+    connection::Session, drain::Draining, error::Kind, l4_fault::Shaped, pipeline, transport::Transport,
+};
 
 mod frames;
 pub mod framing;
@@ -45,7 +44,7 @@ const SLACK: usize = 16 * 1024;
 const HYPER_FIELDS: usize = 100;
 
 /// Serves an HTTP/1.1 connection to its end.
-pub(crate) async fn serve_http1(session: Arc<Session>, stream: Shaped<TcpStream>, draining: Draining) {
+pub(crate) async fn serve_http1(session: Arc<Session>, stream: Shaped<Transport>, draining: Draining) {
     let limits = session.worker.limits();
     let bounds = Bounds::of(limits);
     let stream = Watched::new(stream, session.activity.clone());
@@ -78,7 +77,7 @@ pub(crate) async fn serve_http1(session: Arc<Session>, stream: Shaped<TcpStream>
 }
 
 /// Serves an HTTP/2 connection to its end.
-pub(crate) async fn serve_http2(session: Arc<Session>, stream: Shaped<TcpStream>, draining: Draining) {
+pub(crate) async fn serve_http2(session: Arc<Session>, stream: Shaped<Transport>, draining: Draining) {
     let stream = Watched::new(stream, session.activity.clone());
     let stream = Guarded::new(stream, session.clone());
     let requests = {

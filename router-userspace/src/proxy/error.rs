@@ -62,6 +62,10 @@ kinds! {
     FrameFlood = Downstream, "frame-flood";
     /// The client broke HTTP/2; the stream or the connection was reset without a response.
     ClientProtocolError = Downstream, "client-protocol-error";
+    /// The client did not speak TLS, or not as the node's port does.
+    TlsHandshakeFailed = Downstream, "tls-handshake-failed";
+    /// The client took too long to agree on TLS.
+    TlsHandshakeTimeout = Downstream, "tls-handshake-timeout";
     /// The kernel did not redirect the connection, so that nobody knows where it was meant to go.
     NoOriginalDestination = Downstream, "no-original-destination";
     /// The original destination is no service port of the configuration in force.

@@ -28,6 +28,7 @@ use super::{
     drain::{self, Drain, Draining},
     limits::Limits,
     listener::{self, Accepting},
+    tls::Handshakes,
     worker::Worker,
 };
 use crate::{
@@ -121,6 +122,7 @@ pub(super) struct Gatekeeper {
     pub(super) addresses: Vec<IpAddr>,
     pub(super) limits: Limits,
     pub(super) listening: Arc<Listening>,
+    pub(super) handshakes: Arc<Handshakes>,
     /// One for each worker.
     pub(super) workers: Vec<mpsc::Sender<Opening>>,
 }
@@ -197,6 +199,8 @@ impl Gatekeeper {
             wanted
         });
         self.listening.retain(|port| snapshot.gateway(port).is_some());
+        self.handshakes
+            .retain(|port| snapshot.gateway(port).is_some_and(Entrance::is_secure));
         failed
     }
 

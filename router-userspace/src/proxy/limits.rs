@@ -32,7 +32,7 @@ pub struct Limits {
     /// Fields of a request head or trailer section (Envoy, hyper: 100).
     pub fields: usize,
     /// A client that has begun a request head must end it within this time; enforced within twice the value. A
-    /// client that sends nothing at all on a new connection has as long.
+    /// client that sends nothing at all on a new connection has as long, and so has a TLS handshake.
     pub head_timeout: Duration,
     /// A client that has begun a request's body may keep it waiting this long. Every `1 / body_rate` of a second that
     /// it has spent is given back by a byte. Not for gRPC requests, whose streams may be silent, and not for tunnels.
@@ -44,6 +44,8 @@ pub struct Limits {
     pub downstream_idle: Duration,
     /// Downstream connections of one worker; beyond it connections wait in the listener's queue.
     pub connections_per_worker: usize,
+    /// TLS handshakes under way at once, per worker; further ones wait, and their time runs.
+    pub handshakes: usize,
     /// Connections that wait to be accepted, per listener.
     pub backlog: i32,
     /// Concurrent streams of a downstream HTTP/2 connection.
@@ -106,6 +108,7 @@ impl Default for Limits {
             body_rate: 240,
             downstream_idle: Duration::from_secs(3600),
             connections_per_worker: 16_384,
+            handshakes: 1024,
             backlog: 4096,
             streams: 256,
             pending_resets: 20,

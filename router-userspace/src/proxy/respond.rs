@@ -146,6 +146,7 @@ fn status(error: &ProxyError) -> StatusCode {
         Kind::ExpectationFailed => StatusCode::EXPECTATION_FAILED,
         Kind::ConnectNotAllowed => StatusCode::FORBIDDEN,
         Kind::ClientDisconnected => StatusCode::BAD_REQUEST,
+        Kind::TlsHandshakeFailed | Kind::TlsHandshakeTimeout => StatusCode::BAD_REQUEST,
         Kind::HeadTimeout | Kind::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
         Kind::RequestTimeout | Kind::PerTryTimeout => StatusCode::GATEWAY_TIMEOUT,
         Kind::UpstreamProtocolError => StatusCode::BAD_GATEWAY,

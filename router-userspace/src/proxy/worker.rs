@@ -30,6 +30,7 @@ use super::{
     listener::{self, Accepting},
     outlier,
     stats::{ProxyStats, WorkerStats},
+    tls::Handshakes,
     upstream::Pool,
     view::Views,
 };
@@ -70,6 +71,7 @@ struct Shared {
     limits: Limits,
     access: Option<Arc<dyn AccessSink>>,
     disclosure: Disclosure,
+    handshakes: Arc<Handshakes>,
     /// Connections of destinations with a limit: one worker's idle connection must not keep another's request out.
     limited: Arc<Pool>,
 }
@@ -80,6 +82,8 @@ pub(crate) struct Worker {
     pub(crate) stats: Arc<WorkerStats>,
     pool: Arc<Pool>,
     stopping: AtomicBool,
+    /// Places for TLS handshakes.
+    handshaking: Semaphore,
     /// Places for copies on their way to mirrors.
     mirrors: Arc<Semaphore>,
     pub(crate) tunnels: TaskTracker,
@@ -109,6 +113,14 @@ impl Worker {
 
     pub(crate) fn disclosure(&self) -> &Disclosure {
         &self.shared.disclosure
+    }
+
+    pub(crate) fn handshakes(&self) -> &Handshakes {
+        &self.shared.handshakes
+    }
+
+    pub(crate) const fn handshaking(&self) -> &Semaphore {
+        &self.handshaking
     }
 
     pub(crate) fn mirrors(&self) -> &Arc<Semaphore> {
@@ -280,11 +292,13 @@ pub fn start(
     let stats = Arc::new(ProxyStats::new(threads));
     let (doors, mut openings): (Vec<_>, Vec<_>) = (0..threads).map(|_| mpsc::channel(MAX_OPENINGS)).unzip();
     let listening = Arc::new(Listening::default());
+    let handshakes = Arc::new(Handshakes::new());
     let gatekeeper = Gatekeeper {
         live: live.clone(),
         addresses: config.gateways,
         limits: config.limits.clone(),
         listening: listening.clone(),
+        handshakes: handshakes.clone(),
         workers: doors,
     };
     let shared = Arc::new(Shared {
@@ -292,6 +306,7 @@ pub fn start(
         limited: Arc::new(Pool::new(config.limits.clone(), enforcement.clone())),
         enforcement,
         callers,
+        handshakes,
         limits: config.limits,
         access: config.access,
         disclosure: config.disclosure,
@@ -310,6 +325,7 @@ pub fn start(
         let worker = Arc::new(Worker {
             stats: stats.worker(index),
             pool: Arc::new(Pool::new(shared.limits.clone(), shared.enforcement.clone())),
+            handshaking: Semaphore::new(shared.limits.handshakes),
             mirrors: Arc::new(Semaphore::new(shared.limits.mirrors)),
             shared: shared.clone(),
             stopping: AtomicBool::new(false),

@@ -116,4 +116,4 @@ macro_rules! has_metadata {
     )+};
 }
 
-has_metadata!(Service, EndpointSlice, Pod);
+has_metadata!(Service, EndpointSlice, Pod, Secret);

@@ -11,12 +11,9 @@ use std::{
 };
 
 use socket2::SockRef;
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
-};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::proxy::{connection::Activity, l4_fault::Shaped};
+use crate::proxy::{connection::Activity, l4_fault::Shaped, transport::Transport};
 
 /// Bytes that are thrown away behind the last response, so that closing does not reset the connection under it: its
 /// client may read no response before it has sent all of its request. nginx and Apache wait in the same way ("lingering
@@ -24,13 +21,13 @@ use crate::proxy::{connection::Activity, l4_fault::Shaped};
 const LINGERING_BYTES: usize = 16 * 1024 * 1024;
 
 pub(super) struct Watched {
-    stream: Shaped<TcpStream>,
+    stream: Shaped<Transport>,
     activity: Arc<Activity>,
     lingering: usize,
 }
 
 impl Watched {
-    pub(super) const fn new(stream: Shaped<TcpStream>, activity: Arc<Activity>) -> Self {
+    pub(super) const fn new(stream: Shaped<Transport>, activity: Arc<Activity>) -> Self {
         Self {
             stream,
             activity,
