@@ -20,6 +20,10 @@ pub const STATE_ACCEPTED: u32 = 5;
 /// The agent's own upstream socket; its last `connect` was refused because the limit is reached.
 pub const STATE_OWN_REFUSED: u32 = 6;
 
+/// Flag of an [`Origin`]: only the destination's name tells whether it may be reached, and this caller may reach nothing
+/// that is not declared.
+pub const CONFINED_CALLER: u16 = 1;
+
 /// Destination and caller of a connection that the kernel sent to the proxy.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -28,8 +32,8 @@ pub struct Origin {
     pub addr: Addr,
     /// Port that the client connected to.
     pub port: Be16,
-    /// Zero.
-    pub pad: u16,
+    /// [`CONFINED_CALLER`] or 0.
+    pub flags: u16,
     /// Index of the service.
     pub service: u32,
     /// Cgroup id of the calling process.

@@ -29,4 +29,4 @@ pub mod source;
 
 /// The layout of every map. It is part of the pin path and of [`settings::Settings`], so an agent never reads maps
 /// of another layout. Raise it with every change of a type in this crate.
-pub const ABI_VERSION: u32 = 4;
+pub const ABI_VERSION: u32 = 5;

@@ -9,7 +9,7 @@ use router_common::{
     network::{BITS_BEFORE_ADDR, CONFINED, DNS_PORT, NetworkAddr, UNKNOWN_ONLY},
     reason::Reason,
     service::{FrontendKey, PROTOCOL_TCP},
-    settings::EGRESS_REGISTRY_ONLY,
+    settings::{EGRESS_REGISTRY_ONLY, Settings},
 };
 
 use crate::{
@@ -23,15 +23,24 @@ use crate::{
 /// Every bit of an address.
 const ADDR_BITS: u32 = 128;
 
-/// Index of the service whose network holds the address. Asked only when the address is no frontend.
+/// Index of the service whose network holds the address, and whether only the client's words tell if it is meant. Asked
+/// only when the address is no frontend.
 #[inline(always)]
-pub(crate) fn network(frontend: &FrontendKey) -> Option<u32> {
+pub(crate) fn network(frontend: &FrontendKey) -> Option<(u32, bool)> {
     let key = Key::new(BITS_BEFORE_ADDR + ADDR_BITS, NetworkAddr::of(frontend));
     let entry = NETWORKS.get(&key)?;
-    if entry.flags & UNKNOWN_ONLY != 0 && is_known(&frontend.addr, frontend.port) {
+    let named = entry.flags & UNKNOWN_ONLY != 0;
+    // Behind link-local addresses clouds keep credentials: no name opens them.
+    if named && (is_link_local(&frontend.addr) || is_known(&frontend.addr, frontend.port)) {
         return None;
     }
-    Some(entry.service)
+    Some((entry.service, named))
+}
+
+/// True when the caller may reach nothing that is not declared.
+#[inline(always)]
+pub(crate) fn confines_caller(settings: &Settings) -> bool {
+    settings.egress == EGRESS_REGISTRY_ONLY && is_confined()
 }
 
 /// What becomes of a destination that is no service's: left as it is, or refused to who may not reach it. Where a service
@@ -64,16 +73,21 @@ fn is_known(addr: &Addr, port: Be16) -> bool {
     } else {
         addr.0[0] == 0 && addr.0[1] == 0 && addr.0[2] == 0 && addr.0[3] == V6_LOOPBACK
     };
-    let v6 = addr.0[0].to_ne_bytes();
-    let link_local = if addr.is_v4() {
-        first[0] == 169 && first[1] == 254
-    } else {
-        v6[0] == 0xfe && v6[1] & 0xc0 == 0x80
-    };
     // Asked twice for the same reason as frontends are.
     loopback
-        || (link_local && port.0 == DNS.0)
+        || (port.0 == DNS.0 && is_link_local(addr))
         || unsafe { ADDRESSES.get(addr).or_else(|| ADDRESSES.get(addr)) }.is_some()
+}
+
+#[inline(always)]
+fn is_link_local(addr: &Addr) -> bool {
+    if addr.is_v4() {
+        let v4 = addr.0[3].to_ne_bytes();
+        v4[0] == 169 && v4[1] == 254
+    } else {
+        let v6 = addr.0[0].to_ne_bytes();
+        v6[0] == 0xfe && v6[1] & 0xc0 == 0x80
+    }
 }
 
 /// True when the nearest cgroup of which something is said is confined.

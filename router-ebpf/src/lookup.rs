@@ -19,6 +19,8 @@ use crate::{
 pub(crate) struct Found {
     pub(crate) index: u32,
     pub(crate) service: *mut Service,
+    /// Only what the client will say tells whether it means this service.
+    pub(crate) named: bool,
 }
 
 /// The service that is reached at an address and port by a protocol.
@@ -27,12 +29,16 @@ pub(crate) fn service(protocol: u8, addr: Addr, port: Be16) -> Option<Found> {
     let key = FrontendKey::new(protocol, addr, port);
     // Overwriting a hash element can make a concurrent reader miss the old one and the new one; asking twice does not.
     let index = unsafe { FRONTENDS.get(&key).or_else(|| FRONTENDS.get(&key)) };
-    let index = match index {
-        Some(index) => *index,
+    let (index, named) = match index {
+        Some(index) => (*index, false),
         None => egress::network(&key)?,
     };
     let service = SERVICES.get_ptr_mut(index)?;
-    Some(Found { index, service })
+    Some(Found {
+        index,
+        service,
+        named,
+    })
 }
 
 /// The service's route word for this caller.

@@ -1,5 +1,6 @@
 //! Model → snapshot: orders rules, resolves targets to subsets, finds the policy of each subset.
 
+mod elsewhere;
 mod gateways;
 
 use std::{
@@ -72,6 +73,7 @@ pub(crate) fn build(model: model::Model, generation: u64) -> Snapshot {
         }
     }
     let gateways = builder.entrances(&gateways);
+    let elsewhere = builder.elsewhere();
     let Draft {
         ports,
         rules,
@@ -96,6 +98,7 @@ pub(crate) fn build(model: model::Model, generation: u64) -> Snapshot {
         by_network: Arc::new(networks::ordered(by_network)),
         addresses: addresses.into(),
         gateways: gateways.into(),
+        elsewhere: elsewhere.map(Arc::new),
         sources: Arc::new(sources),
     }
 }

@@ -38,6 +38,8 @@ use crate::{
 
 pub(crate) mod networks;
 
+pub use networks::Spoken;
+
 /// Index of a service port in a snapshot.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct PortId(pub u32);
@@ -68,6 +70,7 @@ pub struct Snapshot {
     /// By port, the longest prefix first; of equal ones the first service's.
     pub(crate) by_network: Arc<HashMap<u16, Vec<(IpNet, PortId)>>>,
     pub(crate) addresses: Arc<[IpAddr]>,
+    pub(crate) elsewhere: Option<Arc<Port>>,
     /// In the order of their ports.
     pub(crate) gateways: Arc<[Entrance]>,
     pub(crate) sources: Arc<Sources>,
@@ -129,7 +132,7 @@ impl Port {
     /// only what clients send tells whether they mean this service.
     pub const fn needs_proxy(&self) -> bool {
         (self.protocol.is_http() && (!self.rules.is_empty() || self.policy_looks_at_requests))
-            || matches!(self.external, Some(External::Below(_)))
+            || self.is_named()
     }
     /// True when [`Snapshot::route_connection`] may answer differently for different connections. False: it answers
     /// [`Snapshot::default_route`] for every one.
@@ -336,10 +339,15 @@ impl<'s> Route<'s> {
         let choice = subset.policy_choice(&self.snapshot.sources, self.caller);
         choice.map_or(LoadBalancing::default(), |choice| choice.load_balancing)
     }
-    /// Limit of a whole request with these header fields.
+    /// Limit of a whole request with these header fields; zero: none.
     pub fn timeout(&self, headers: &HeaderMap) -> Duration {
         let Some(rule) = self.rule else {
-            return DEFAULT_TIMEOUT;
+            // Who only says which hosts may be reached has not asked for an end of long downloads.
+            return if self.port.is_named() {
+                Duration::ZERO
+            } else {
+                DEFAULT_TIMEOUT
+            };
         };
         rule.overrides.timeout(headers).unwrap_or(rule.timeout)
     }

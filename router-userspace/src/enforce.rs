@@ -15,6 +15,9 @@ pub struct Origin {
     pub destination: SocketAddr,
     /// Cgroup id of the calling process.
     pub cgroup: u64,
+    /// Only the name that the client sends tells whether it may reach its destination, and it may reach nothing that is
+    /// not declared.
+    pub confined: bool,
 }
 
 /// The kernel's side of a proxied connection.

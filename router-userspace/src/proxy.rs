@@ -1,7 +1,7 @@
 //! The HTTP and TCP proxy: the data plane in userspace.
 //!
 //! [`start`] opens the listeners and the worker threads. A connection is accepted by one worker and stays with it
-//! ([`listener`] → [`connection`] → `downstream` or `tcp`). A request is one plain function (`pipeline`): sanitise →
+//! ([`listener`] → [`connection`] → `downstream` or `tcp`; `naming` in between where only a name tells who is meant). A request is one plain function (`pipeline`): sanitise →
 //! snapshot → [`mod@decide`] → fault → pick → forward → stream. Upstream connections come from `upstream`, whose pools
 //! belong to a worker; only destinations with a connection limit share one pool, so that no worker starves another.
 //! Errors are [`error::ProxyError`]s, which carry their side, and `respond` alone turns them into responses.
@@ -29,6 +29,7 @@ mod headers;
 mod l4_fault;
 mod listener;
 mod mirror;
+mod naming;
 mod outlier;
 mod pipeline;
 mod respond;
@@ -43,7 +44,7 @@ mod worker;
 
 // For its benchmark.
 pub use access::{AccessRecord, AccessSink};
-pub use decide::{decide, decide_connection};
+pub use decide::{NoRoute, decide, decide_connection};
 pub use disclosure::Disclosure;
 #[doc(hidden)]
 pub use downstream::framing;

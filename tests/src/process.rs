@@ -8,6 +8,7 @@ mod http_server;
 mod network;
 mod tcp_client;
 mod tcp_server;
+mod tls;
 
 use std::{
     collections::BTreeMap,
@@ -143,6 +144,16 @@ impl Process {
             }
             Command::ServeHttp { port, behaviour } => {
                 lock(&self.http).insert(port, http_server::start(&self.name, port, behaviour)?);
+            }
+            Command::ServeTls {
+                port,
+                certificate,
+                key,
+            } => tls::serve(&self.name, port, certificate, key)?,
+            Command::Tls(tls) => {
+                return Ok(Answer::Line(
+                    tls::read_line(&tls).map_err(|e| tcp_client::name(&e)),
+                ));
             }
             Command::Behave { port, behaviour } => {
                 lock(&self.http)

@@ -54,6 +54,17 @@ pub enum Command {
         /// How to answer at first.
         behaviour: Behaviour,
     },
+    /// Listens on `port`, both families, for TLS: sends the pod's name and a line feed, then closes.
+    ServeTls {
+        /// Port on every address.
+        port: u16,
+        /// Its certificate, DER.
+        certificate: Vec<u8>,
+        /// The certificate's private key, PKCS 8.
+        key: Vec<u8>,
+    },
+    /// Opens a TLS connection and reads a line.
+    Tls(Tls),
     /// Changes how the HTTP server on `port` answers.
     Behave {
         /// Port of a running HTTP server.
@@ -82,6 +93,17 @@ pub enum Command {
         /// Its request's number.
         id: u64,
     },
+}
+
+/// A TLS connection to open.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Tls {
+    /// Where to.
+    pub target: SocketAddr,
+    /// Name of the server, which it must prove.
+    pub server_name: String,
+    /// The only certificate that is trusted, DER.
+    pub certificate: Vec<u8>,
 }
 
 /// A pod's link to the node.
@@ -310,6 +332,8 @@ pub enum Answer {
     Replies(Replies),
     /// Of [`Command::Seen`].
     Seen(Seen),
+    /// Of [`Command::Tls`]: the line, or why there is none.
+    Line(Result<String, String>),
 }
 
 /// What became of connects.

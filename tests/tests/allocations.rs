@@ -99,6 +99,7 @@ impl Enforcement for Kernel {
         Ok(Some(Origin {
             destination: SocketAddr::new(ADDRESS, 80),
             cgroup: 7,
+            confined: false,
         }))
     }
 

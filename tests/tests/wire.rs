@@ -30,6 +30,7 @@ mod wire {
     mod ingress_tls;
     mod l4_faults;
     mod mirrors;
+    mod naming;
     mod outlier;
     mod overrides;
     mod pools;

@@ -8,8 +8,8 @@ use aya_log_ebpf::debug;
 use core::ptr::read_volatile;
 use router_common::{
     connection::{
-        Connection, Origin, STATE_IDLE, STATE_OWN, STATE_OWN_REFUSED, STATE_OWN_ROUTED, STATE_PROXIED,
-        STATE_ROUTED, Tuple,
+        CONFINED_CALLER, Connection, Origin, STATE_IDLE, STATE_OWN, STATE_OWN_REFUSED, STATE_OWN_ROUTED,
+        STATE_PROXIED, STATE_ROUTED, Tuple,
     },
     net::Addr,
     reason::Reason,
@@ -85,6 +85,14 @@ fn to_proxy_or(destination: &impl Destination, found: Found, word: RouteWord) ->
     if is_alive(settings) {
         return to_proxy(destination, found, settings).map(|()| Reason::Proxied);
     }
+    if found.named {
+        // The default route is for hosts of the service, and nobody is there to say whether this is one.
+        return if egress::confines_caller(settings) {
+            Err(Reason::ProxyDown)
+        } else {
+            Ok(Reason::ProxyDownDirect)
+        };
+    }
     if word.kind() == RouteKind::ProxyOrRefuse as u8 {
         return Err(Reason::ProxyDown);
     }
@@ -147,12 +155,13 @@ fn to_proxy(destination: &impl Destination, found: Found, settings: &Settings) -
     if proxy == Addr([0; 4]) || !destination.reaches(&proxy) {
         return Err(Reason::FamilyMismatch);
     }
+    let confined = found.named && egress::confines_caller(settings);
     let mut fresh = Connection {
         state: STATE_PROXIED,
         origin: Origin {
             addr,
             port,
-            pad: 0,
+            flags: if confined { CONFINED_CALLER } else { 0 },
             service: found.index,
             cgroup: source::cgroup(),
         },
@@ -180,7 +189,7 @@ pub(crate) const IDLE: Connection = Connection {
     origin: Origin {
         addr: Addr([0; 4]),
         port: router_common::net::Be16(0),
-        pad: 0,
+        flags: 0,
         service: 0,
         cgroup: 0,
     },

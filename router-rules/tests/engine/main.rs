@@ -7,6 +7,7 @@ mod decisions;
 mod generate;
 mod l4_faults;
 mod naive;
+mod named;
 mod policies;
 mod precedence;
 mod seed;

@@ -90,6 +90,7 @@ pub fn explain(
     question: &Question,
 ) -> Result<Explanation, ExplainError> {
     let destination: Destination = question.destination.parse()?;
+    let destination = destination.sending(sent_host(question));
     let client = question.from.as_deref().and_then(address);
     let from = question
         .from
@@ -147,6 +148,13 @@ pub fn explain(
         },
         kernel: held.as_ref().map(kernel_side),
     })
+}
+
+/// The `Host` among a question's header fields.
+fn sent_host(question: &Question) -> Option<&str> {
+    let fields = question.headers.iter().filter_map(|line| line.split_once(':'));
+    let mut hosts = fields.filter(|(name, _)| name.trim().eq_ignore_ascii_case("host"));
+    hosts.next().map(|(_, host)| host.trim())
 }
 
 /// Namespace of names that say none.

@@ -96,12 +96,6 @@ impl Compiler<'_> {
             }
         };
         match parse(text) {
-            Ok((_, External::Below(_))) => {
-                let hint = "name the hosts one by one, or by their network, for now";
-                let message = format!("`{text}` is not supported yet");
-                self.report(&codes::NOT_SUPPORTED_YET, "destination", message, hint);
-                None
-            }
             Ok(found) => Some(found),
             Err(hint) => {
                 let message = format!("`{text}` is neither a domain, `*.domain`, an address nor a network");

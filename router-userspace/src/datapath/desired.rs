@@ -33,8 +33,6 @@ mod touched;
 pub use egress::Network;
 pub use touched::{Base, Inputs, Touched};
 
-use egress::confined;
-
 const _: () = assert!(
     router_rules::weight::MAX_SLOTS <= MAX_TABLE_SLOTS,
     "the kernel reads longer tables"

@@ -8,7 +8,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use router_common::connection::{Connection, STATE_ACCEPTED, STATE_OWN, STATE_OWN_REFUSED};
+use router_common::connection::{CONFINED_CALLER, Connection, STATE_ACCEPTED, STATE_OWN, STATE_OWN_REFUSED};
 
 use super::{UpstreamIds, bpf, maps::Maps};
 use crate::enforce::{Enforcement, Origin};
@@ -45,6 +45,7 @@ impl Enforcement for KernelEnforcement {
         Ok(connection.map(|Connection { origin, .. }| Origin {
             destination: SocketAddr::new(origin.addr.to_ip(), origin.port.port()),
             cgroup: origin.cgroup,
+            confined: origin.flags & CONFINED_CALLER != 0,
         }))
     }
 

@@ -25,6 +25,7 @@ use super::{
     error::Kind,
     gateways::Door,
     l4_fault::{Shaped, Suffering, TERMINATED, before, reset_on_close},
+    naming::{self, Meant},
     stats::WorkerStats,
     tcp, tls,
     transport::Transport,
@@ -37,7 +38,7 @@ mod activity;
 pub(crate) use activity::{Activity, Look, Part, Switch};
 
 /// The client's connection preface of HTTP/2 with prior knowledge.
-const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+pub(super) const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// Name of the protocol in access records.
 const HTTP2: &str = "HTTP/2";
@@ -63,6 +64,9 @@ pub(crate) struct Session {
     /// When a rule's fault resets the connection.
     pub(crate) end: Option<Instant>,
     cgroup: u64,
+    confined: bool,
+    /// Whom a connection to an unknown address means that nobody looks into.
+    server_name: Option<Box<str>>,
     caller: OnceLock<Arc<str>>,
 }
 
@@ -81,8 +85,15 @@ impl Session {
             door: None,
             end: None,
             cgroup: origin.cgroup,
+            confined: origin.confined,
+            server_name: None,
             caller: OnceLock::new(),
         }
+    }
+
+    /// The same, for the host of this name.
+    fn naming(self, server_name: Option<Box<str>>) -> Self {
+        Self { server_name, ..self }
     }
 
     /// A session of whoever came in at a port of the node.
@@ -90,6 +101,7 @@ impl Session {
         let origin = Origin {
             destination: at,
             cgroup: 0,
+            confined: false,
         };
         Self {
             door: Some(door),
@@ -150,6 +162,8 @@ impl Session {
             destination: self.destination,
             client: self.client,
             caller: self.caller(),
+            confined: self.confined,
+            server_name: self.server_name.as_deref(),
         }
     }
 }
@@ -189,6 +203,17 @@ enum Refused {
     Unseen(Kind),
 }
 
+impl From<Kind> for Refused {
+    /// Of a client that was not served because of its first bytes.
+    fn from(kind: Kind) -> Self {
+        match kind {
+            // Whoever only looks whether somebody listens is not worth a line.
+            Kind::ClientDisconnected => Self::Logged(kind),
+            _ => Self::Unseen(kind),
+        }
+    }
+}
+
 fn refuse(worker: &Worker, record: &AccessRecord<'_>, kind: Kind) {
     worker.stats.reason(kind);
     tracing::debug!(client = %record.client, reason = kind.name(), "refused");
@@ -216,17 +241,23 @@ async fn route(
     *destination = origin.destination;
     let view = worker.views().load();
     let port = port_at(&view.snapshot, origin.destination).ok_or(Refused::Unseen(Kind::NoService))?;
-    if !port.protocol().is_http() {
-        drop(view);
-        let session = Session::new(worker.clone(), client, origin, "TCP");
-        return tcp::serve(&session, stream).await.map_err(Refused::Logged);
-    }
-    let suffering = if port.has_l4_faults() {
+    let (is_http, is_named) = (port.protocol().is_http(), port.is_named());
+    // Where requests name their hosts one by one, no rule is the connection's.
+    let suffering = if is_http && !is_named && port.has_l4_faults() {
         suffering(worker, &view.snapshot, client, origin)
     } else {
         None
     };
     drop(view);
+    let meant = match (is_named, is_http) {
+        (true, _) => naming::meant(worker, &stream, &origin).await?,
+        (false, true) => Meant::Requests,
+        (false, false) => Meant::Connection(None),
+    };
+    if let Meant::Connection(server_name) = meant {
+        let session = Session::new(worker.clone(), client, origin, "TCP").naming(server_name);
+        return tcp::serve(&session, stream).await.map_err(Refused::Logged);
+    }
     let end = suffering.and_then(|suffering| suffering.end());
     let Some(protocol) = before(end, spoken(&stream, worker.limits().head_timeout)).await else {
         reset_on_close(&stream);
@@ -258,7 +289,7 @@ async fn enter(session: Session, stream: TcpStream, draining: Draining) -> Resul
             ),
             Err(error) => {
                 tracing::debug!(client = %session.client, port = door.port, %error, "no TLS");
-                return Err(refused(error.kind()));
+                return Err(error.kind().into());
             }
         },
     };
@@ -293,19 +324,8 @@ async fn converse(session: Session, stream: Shaped<Transport>, draining: Drainin
 
 /// The version of HTTP that a client's first bytes show.
 async fn spoken(stream: &TcpStream, patience: Duration) -> Result<&'static str, Refused> {
-    match is_http2(stream, patience).await {
-        Ok(true) => Ok(HTTP2),
-        Ok(false) => Ok(HTTP1),
-        Err(kind) => Err(refused(kind)),
-    }
-}
-
-/// Whoever only looks whether somebody listens is not worth a line.
-fn refused(kind: Kind) -> Refused {
-    match kind {
-        Kind::ClientDisconnected => Refused::Logged(kind),
-        _ => Refused::Unseen(kind),
-    }
+    let http2 = is_http2(stream, patience).await?;
+    Ok(if http2 { HTTP2 } else { HTTP1 })
 }
 
 /// What a rule's fault does to a connection of HTTP, decided as if nobody looked into it: before its first request.
@@ -315,8 +335,10 @@ fn suffering(worker: &Worker, snapshot: &Snapshot, client: SocketAddr, origin: O
         destination: origin.destination,
         client,
         caller: caller.as_deref(),
+        confined: origin.confined,
+        server_name: None,
     };
-    let route = decide_connection(snapshot, &call)?;
+    let route = decide_connection(snapshot, &call).ok()?;
     Suffering::draw(&route, Instant::now(), &worker.stats)
 }
 

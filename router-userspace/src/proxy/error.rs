@@ -72,6 +72,8 @@ kinds! {
     NoService = Internal, "no-service";
     /// No ingress rule of the node's port matches the request.
     NoRoute = Internal, "no-route";
+    /// The client named no host that is declared, and it may reach no other.
+    UnknownDestination = Internal, "unknown-destination";
     /// Every weight of the rule is zero.
     NoWeight = Internal, "no-weight";
     /// The chosen subset has no endpoint.

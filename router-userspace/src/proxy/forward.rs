@@ -117,6 +117,8 @@ impl OutboundBody {
 /// Where a request may be sent.
 pub(crate) struct Destination<'v> {
     pub(crate) subset: &'v Subset,
+    /// Whether HTTP/2 is spoken to its endpoints.
+    pub(crate) http2: bool,
     pub(crate) state: &'v SubsetState,
     pub(crate) load_balancing: LoadBalancing,
     /// Policy whose connection limit applies.
@@ -191,7 +193,7 @@ async fn attempts(
         exchange.attempt(endpoint);
         let target = Target {
             endpoint,
-            http2: destination.subset.protocol().is_http2(),
+            http2: destination.http2,
             policy: destination.policy.clone(),
         };
         let body = outbound.body.next();

@@ -34,6 +34,12 @@ pub struct Limits {
     /// A client that has begun a request head must end it within this time; enforced within twice the value. A
     /// client that sends nothing at all on a new connection has as long, and so has a TLS handshake.
     pub head_timeout: Duration,
+    /// Bytes in which the name of the host is looked for that a connection to an unknown address means (Envoy's TLS
+    /// inspector: 16 KiB).
+    pub name_bytes: usize,
+    /// How long a client that may reach every unknown address is waited for to name one. Its server may be the one to
+    /// speak first.
+    pub silence: Duration,
     /// A client that has begun a request's body may keep it waiting this long. Every `1 / body_rate` of a second that
     /// it has spent is given back by a byte. Not for gRPC requests, whose streams may be silent, and not for tunnels.
     /// Zero: for ever. (nginx: 60 s between two reads.)
@@ -104,6 +110,8 @@ impl Default for Limits {
             head_bytes: 60 * 1024,
             fields: 100,
             head_timeout: Duration::from_secs(10),
+            name_bytes: 16 * 1024,
+            silence: Duration::from_secs(1),
             body_timeout: Duration::from_secs(60),
             body_rate: 240,
             downstream_idle: Duration::from_secs(3600),

@@ -12,7 +12,7 @@ use router_rules::{
     action::{AbortWith, Fault},
     gateway::Astray,
     matcher,
-    snapshot::{Route, Rule},
+    snapshot::{Route, Rule, Subset},
     status::Http2Error,
 };
 use tokio::time::{Instant, sleep};
@@ -20,7 +20,7 @@ use tokio::time::{Instant, sleep};
 use super::{
     body::{Metered, Replay, RequestBody, ResponseBody, Transfer, Upstream},
     connection::Session,
-    decide::{class, decide, decide_entry},
+    decide::{NoRoute, class, decide, decide_entry},
     disclosure::Additions,
     error::{Kind, ProxyError, Side},
     exchange::Exchange,
@@ -138,6 +138,7 @@ async fn answer(
     let state = worker.views().subset(&view, subset);
     let destination = Destination {
         subset,
+        http2: speaks_http2(&route, subset, &session),
         state,
         load_balancing: route.load_balancing(subset),
         watch: state.watch(route.policy(subset)),
@@ -147,13 +148,12 @@ async fn answer(
     };
 
     let timeout = route.timeout(&head.headers);
-    let http2 = subset.protocol().is_http2();
+    let http2 = destination.http2;
     let tunnel = client.filter(|_| !http2 && headers::is_upgrade(&head.headers));
     additions.picked(subset, timeout);
     let mut mirrors = Mirrors::choose(&session, &view, &route, &head);
     let body = outbound_body(exchange, &destination, &mut mirrors, body);
-    headers::complete_host(&mut head, session.destination);
-    headers::add_forwarding(&mut head.headers, &session.forwarded_for);
+    forward_as(&mut head, &session, &route);
     exchange.forwarded(&head.headers);
     headers::append(&mut head.headers, route.rule().map_or(&[], Rule::append_headers));
     rewrite(&mut head, &route)?;
@@ -219,12 +219,11 @@ fn route<'s>(
     snapshot: &'s Snapshot,
     head: &request::Parts,
 ) -> Result<Route<'s>, ProxyError> {
-    const NO_SERVICE: ProxyError = ProxyError::new(Kind::NoService, "no such service");
     const NO_ROUTE: ProxyError = ProxyError::new(Kind::NoRoute, "no rule of this port matches");
     let session = exchange.session().clone();
     let request = seen(&session, head);
     let Some(door) = &session.door else {
-        return decide(snapshot, &session.call(), &request).ok_or(NO_SERVICE);
+        return Ok(decide(snapshot, &session.call(), &request)?);
     };
     let entrance = door.entrance(snapshot).ok_or(NO_ROUTE)?;
     match decide_entry(snapshot, entrance, &session.call(), &request) {
@@ -235,8 +234,25 @@ fn route<'s>(
         Err(Astray::NoRule) => Err(NO_ROUTE),
         Err(Astray::NoService(rule)) => {
             exchange.let_in(rule);
-            Err(NO_SERVICE)
+            Err(NoRoute::NoService.into())
         }
+    }
+}
+
+/// Says whose request it is and for which host. What is nobody's is not told whose it was.
+fn forward_as(head: &mut request::Parts, session: &Session, route: &Route<'_>) {
+    headers::complete_host(head, session.destination);
+    if !route.port().is_elsewhere() {
+        headers::add_forwarding(&mut head.headers, &session.forwarded_for);
+    }
+}
+
+/// True when HTTP/2 is spoken to the endpoints. What is nobody's goes on as it came.
+fn speaks_http2(route: &Route<'_>, subset: &Subset, session: &Session) -> bool {
+    if route.port().is_elsewhere() {
+        session.is_http2()
+    } else {
+        subset.protocol().is_http2()
     }
 }
 

@@ -151,6 +151,8 @@ fn status(error: &ProxyError) -> StatusCode {
         Kind::RequestTimeout | Kind::PerTryTimeout => StatusCode::GATEWAY_TIMEOUT,
         Kind::UpstreamProtocolError => StatusCode::BAD_GATEWAY,
         Kind::NoRoute => StatusCode::NOT_FOUND,
+        // As Istio's proxies answer what their registry does not know.
+        Kind::UnknownDestination => StatusCode::BAD_GATEWAY,
         Kind::FaultAbort => match error.abort {
             Some(AbortWith::HttpStatus(status)) => StatusCode::from_u16(status).unwrap_or(UNAVAILABLE),
             _ => UNAVAILABLE,

@@ -99,8 +99,7 @@ impl<'s> Passage<'s> {
         let session = self.session;
         let worker = &session.worker;
         let view = worker.views().load();
-        let route = decide_connection(&view.snapshot, &session.call())
-            .ok_or_else(|| ProxyError::new(Kind::NoService, "no such service"))?;
+        let route = decide_connection(&view.snapshot, &session.call())?;
         self.service = route.port().service().as_str().to_owned();
         self.rule = route.rule().map(|rule| rule.origin().object.clone());
         self.suffering = Suffering::draw(&route, self.started, &worker.stats);

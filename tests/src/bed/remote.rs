@@ -20,7 +20,7 @@ use anyhow::{Context, Result, anyhow, bail};
 
 use crate::{
     process,
-    protocol::{Answer, Behaviour, Command, Connect, Connected, Http, Replies, Request, Response, Seen},
+    protocol::{Answer, Behaviour, Command, Connect, Connected, Http, Replies, Request, Response, Seen, Tls},
 };
 
 /// An answer that takes longer is a failed test.
@@ -149,6 +149,33 @@ impl Remote {
     pub fn serve_http(&self, port: u16) -> Result<()> {
         let behaviour = Behaviour::default();
         self.call(Command::ServeHttp { port, behaviour }).map(drop)
+    }
+
+    /// Serves TLS on `port` of every address, with a certificate and its key.
+    ///
+    /// # Errors
+    ///
+    /// The port is taken.
+    pub fn serve_tls(&self, port: u16, (certificate, key): (&[u8], &[u8])) -> Result<()> {
+        let (certificate, key) = (certificate.to_vec(), key.to_vec());
+        self.call(Command::ServeTls {
+            port,
+            certificate,
+            key,
+        })
+        .map(drop)
+    }
+
+    /// What a server of TLS says, or the name of the error.
+    ///
+    /// # Errors
+    ///
+    /// The process is gone.
+    pub fn tls(&self, tls: Tls) -> Result<Result<String, String>> {
+        match self.call(Command::Tls(tls))? {
+            Answer::Line(line) => Ok(line),
+            other => bail!("unexpected answer {other:?}"),
+        }
     }
 
     /// Changes how the HTTP server on `port` answers.

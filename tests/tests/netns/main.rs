@@ -15,6 +15,7 @@ mod http;
 mod l4_faults;
 mod lifecycle;
 mod limits;
+mod naming;
 mod outlier;
 mod programs;
 mod sources;
@@ -46,6 +47,7 @@ fn main() -> ExitCode {
         ("filters", filters::TESTS),
         ("egress", egress::TESTS),
         ("l4_faults", l4_faults::TESTS),
+        ("naming", naming::TESTS),
     ];
     harness::main(&themes, "root", require::missing_privileges)
 }

@@ -95,6 +95,7 @@ fn tell_origins(bed: &Bed) {
             let origin = Origin {
                 destination: service.address(),
                 cgroup: 100 + u64::from(caller),
+                confined: false,
             };
             origins.insert(source(index, caller), origin);
         }

@@ -136,6 +136,7 @@ impl Enforcement for Kernel {
         Ok(Some(told.unwrap_or(Origin {
             destination: SocketAddr::new(ADDRESS, 80),
             cgroup: 7,
+            confined: false,
         })))
     }
 

@@ -428,6 +428,7 @@ async fn a_copy_goes_where_the_client_has_chosen_to_go() {
     let origin = Origin {
         destination: server.address,
         cgroup: 7,
+        confined: false,
     };
     let client = std::net::Ipv4Addr::LOCALHOST.into();
     bed.kernel.origins.lock().unwrap().insert(client, origin);

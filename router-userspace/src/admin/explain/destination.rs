@@ -8,7 +8,12 @@ use std::{
     str::FromStr,
 };
 
-use router_rules::{Snapshot, connection::Transport, id::ServiceName, snapshot::Port};
+use router_rules::{
+    Snapshot,
+    connection::Transport,
+    id::ServiceName,
+    snapshot::{Port, Spoken},
+};
 
 use super::words;
 
@@ -23,6 +28,8 @@ pub struct Destination {
     port: Option<u16>,
     /// Path and query; `/` when there is none.
     pub(super) path: String,
+    /// The host that the client names, when it is told apart from the one it connects to.
+    sent_host: Option<String>,
 }
 
 /// Why there is no such destination.
@@ -53,6 +60,28 @@ pub enum DestinationError {
         port: u16,
         /// Those it has.
         ports: String,
+    },
+    /// The address is unknown, on a port where hosts below some domains may be reached: what the client says decides.
+    #[error(
+        "{at} is unknown, and only the name that the client sends tells whether it is below {domains}: the proxy looks for it \
+         (ask for https://HOST, or with -H 'Host: …')"
+    )]
+    Unnamed {
+        /// As asked.
+        at: SocketAddr,
+        /// Of egress rules.
+        domains: String,
+    },
+    /// The host is below no domain of the port's.
+    #[error(
+        "{host} is no service's and below none of {domains}: the proxy passes it on as it is, or refuses it to workloads under \
+         registry-only (unknown-destination)"
+    )]
+    Elsewhere {
+        /// As asked.
+        host: String,
+        /// Of egress rules.
+        domains: String,
     },
     /// The address is no frontend: connections to it are left as they are.
     #[error("{0} is no service's address: the kernel leaves connections to it as they are (not-a-service)")]
@@ -100,6 +129,7 @@ impl FromStr for Destination {
             host: host.to_owned(),
             port: authority.port_u16(),
             path,
+            sent_host: None,
         })
     }
 }
@@ -112,10 +142,16 @@ impl Destination {
         namespace: &str,
     ) -> Result<&'s Port, DestinationError> {
         if let Ok(ip) = self.host.parse() {
-            let (ip, number) = (canonical(ip), self.port_or_default());
-            return snapshot
-                .port_carried_at(self.transport(), SocketAddr::new(ip, number))
-                .ok_or(DestinationError::NotAService(SocketAddr::new(ip, number)));
+            let at = SocketAddr::new(canonical(ip), self.port_or_default());
+            let port = snapshot
+                .port_carried_at(self.transport(), at)
+                .ok_or(DestinationError::NotAService(at))?;
+            return match port.is_named() {
+                // The kernel leaves this host's own addresses alone.
+                true if at.ip().is_loopback() => Err(DestinationError::NotAService(at)),
+                true => self.named_at(snapshot, at),
+                false => Ok(port),
+            };
         }
         let names = self.candidates(namespace);
         let of = |name: &ServiceName| {
@@ -126,12 +162,19 @@ impl Destination {
                 .collect::<Vec<_>>()
         };
         let carried = |p: &&&Port| p.protocol().transport() == self.transport();
-        if let Some(port) = snapshot.port_below(&self.host, self.port_or_default())
+        if let Some(port) = self.below(snapshot, &self.host)
             && names.iter().all(|name| of(name).is_empty())
         {
             return Ok(port);
         }
         let Some(ports) = names.iter().map(of).find(|ports| !ports.is_empty()) else {
+            let domains = snapshot.domains_at(self.port_or_default());
+            if !domains.is_empty() && host_is_whole(&self.host) {
+                return Err(DestinationError::Elsewhere {
+                    host: self.host.clone(),
+                    domains: domains.join(", "),
+                });
+            }
             let known: BTreeSet<&str> = snapshot.ports().iter().map(|p| p.service().as_str()).collect();
             return Err(DestinationError::UnknownService {
                 host: self.host.clone(),
@@ -158,6 +201,38 @@ impl Destination {
                     .collect::<Vec<_>>()
                     .join(", "),
             })
+    }
+
+    /// The port of hosts at an unknown address, of which only the name tells: the one that the question says is sent.
+    fn named_at<'s>(&self, snapshot: &'s Snapshot, at: SocketAddr) -> Result<&'s Port, DestinationError> {
+        let sent = self.sent_host.as_deref();
+        let found = sent.and_then(|host| self.below(snapshot, host));
+        found.ok_or_else(|| DestinationError::Unnamed {
+            at,
+            domains: snapshot.domains_at(at.port()).join(", "),
+        })
+    }
+
+    /// The port of hosts below a domain that `host` is one of, as far as the scheme says what is spoken.
+    fn below<'s>(&self, snapshot: &'s Snapshot, host: &str) -> Option<&'s Port> {
+        let spoken: &[Spoken] = match self.scheme.as_deref() {
+            Some("http" | "grpc") => &[Spoken::Http],
+            Some("https" | "tcp") => &[Spoken::Tls],
+            Some(_) => &[],
+            None => &[Spoken::Http, Spoken::Tls],
+        };
+        let number = self.port_or_default();
+        spoken
+            .iter()
+            .find_map(|&spoken| snapshot.port_below(host, number, spoken))
+    }
+
+    /// The same, with the `Host` that the question says the client sends.
+    pub(super) fn sending(self, host: Option<&str>) -> Self {
+        Self {
+            sent_host: host.map(str::to_owned),
+            ..self
+        }
     }
 
     /// The name as a pod's search list would complete it, shortest domain last; never empty.
@@ -227,6 +302,11 @@ impl Destination {
         };
         self.port.map_or(host.clone(), |port| format!("{host}:{port}"))
     }
+}
+
+/// True for names that no search list completes to a service's: they end in a top-level domain of their own.
+fn host_is_whole(host: &str) -> bool {
+    host.split('.').count() > 2 && !host.ends_with(CLUSTER_DOMAIN)
 }
 
 /// Frontends are never v4-mapped.

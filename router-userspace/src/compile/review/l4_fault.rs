@@ -34,6 +34,13 @@ pub(super) fn review(rule: &Placed<'_, Rule>, service: &Service, findings: &mut 
         let message = "a connection is decided before its first request, so conditions on requests keep the fault from it";
         let hint = "write a rule of its own for it, whose `match` has no `httpHeaders`";
         report("l4Fault", message.to_owned(), hint);
+    } else if service.name.as_str().starts_with("*.") && !has_only_tcp(service) {
+        let message = "which host a connection of HTTP means is known request by request, so it is no rule's";
+        report(
+            "l4Fault",
+            message.to_owned(),
+            "it is in force on HTTPS ports only",
+        );
     }
     if fault.never_throttles() {
         let message = "every connection is terminated before its throttle begins";

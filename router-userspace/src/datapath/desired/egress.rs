@@ -3,10 +3,7 @@
 //!
 //! It does not know which services exist: a network is one of a service's places, as a frontend is.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::IpNet;
 use router_common::{
@@ -16,7 +13,7 @@ use router_common::{
 };
 use router_rules::{Snapshot, external::External, snapshot::Port};
 
-use super::{Desired, Route, Routing, Service};
+use super::Desired;
 
 /// Bits of a v4-mapped address in front of the IPv4 address.
 const BITS_BEFORE_V4: u32 = 96;
@@ -88,28 +85,12 @@ fn all_addresses(snapshot: &Snapshot) -> BTreeSet<Addr> {
 
 impl Desired {
     /// The same, with unknown destinations refused to the processes of cgroups that are confined (`true`; `false` exempts
-    /// what is below a confined one). What only the proxy can tell is refused while the proxy is down.
+    /// what is below a confined one).
     #[must_use]
     pub fn confining(mut self, snapshot: &Snapshot, cgroups: &BTreeMap<u64, bool>) -> Self {
         self.addresses = all_addresses(snapshot);
         let value = |confined: bool| if confined { CONFINED } else { EXEMPT };
         self.confinement = cgroups.iter().map(|(&cgroup, &c)| (cgroup, value(c))).collect();
-        for service in self.services.values_mut() {
-            if is_told_by_name(service) {
-                confined(Arc::make_mut(service));
-            }
-        }
         self
-    }
-}
-
-fn is_told_by_name(service: &Service) -> bool {
-    service.networks.iter().any(|n| n.flags == UNKNOWN_ONLY)
-}
-
-/// What only the proxy can tell is refused while the proxy is down.
-pub(super) fn confined(service: &mut Service) {
-    if let (true, Routing::Uniform(Route::Proxy(table))) = (is_told_by_name(service), &service.routing) {
-        service.routing = Routing::Uniform(Route::ProxyOrRefuse(*table));
     }
 }

@@ -14,7 +14,7 @@ use router_rules::{
     source::ClassId,
 };
 
-use super::{Desired, EndpointKey, OnProxyDown, Service, confined, is_known, limits, routing, services_of};
+use super::{Desired, EndpointKey, OnProxyDown, Service, is_known, limits, routing, services_of};
 
 /// Everything that the desired state is made from.
 #[derive(Clone, Copy, Debug)]
@@ -110,12 +110,7 @@ impl Base {
             on_proxy_down: self.on_proxy_down,
         };
         for port in ports.into_values().filter(|port| is_known(snapshot, port)) {
-            for mut service in services_of(routing, port) {
-                if inputs.confined.is_some() {
-                    confined(&mut service);
-                }
-                touched.services.push(service);
-            }
+            touched.services.extend(services_of(routing, port));
         }
         let before = std::mem::replace(&mut self.snapshot, snapshot.clone());
         for subset in moved.into_iter().map(|id| snapshot.subset(id)) {
