@@ -26,7 +26,7 @@ pub struct InForce<'e> {
 #[derive(Debug)]
 struct OfPolicy<'e> {
     addresses: &'e BTreeSet<SocketAddr>,
-    /// The instances behind them, whose other ports are not watched.
+    /// The instances behind those that speak HTTP, for ports of which little or nothing is seen.
     instances: HashSet<(IpAddr, Option<Arc<str>>)>,
 }
 
@@ -49,6 +49,7 @@ impl Ejected {
                 by_policy.insert(id, OfPolicy { addresses, instances });
             }
         }
+        // What becomes of a connection says less than what becomes of a request: it counts for its own port alone.
         let watched = snapshot.subsets().iter().filter(|s| s.protocol().is_http());
         for subset in watched {
             for id in subset.policies() {
@@ -65,8 +66,8 @@ impl Ejected {
 }
 
 impl InForce<'_> {
-    /// The endpoints of `subset` that are left under a policy. Where HTTP is not spoken nothing is watched; there an
-    /// endpoint goes with the instance that it belongs to. When none would be left, all are: what may fail is better
+    /// The endpoints of `subset` that are left under a policy. Where HTTP is not spoken little is seen, and of datagrams
+    /// nothing; there an endpoint goes with the instance that it belongs to. When none would be left, all are: what may fail is better
     /// than what must.
     pub fn left<'s>(
         &self,

@@ -43,12 +43,21 @@ impl Ejections {
         let address = endpoint.address;
         let of = |id| {
             let ejected = self.0.get(&snapshot.policy(id).origin.object)?;
-            let instance = || ejected.iter().find(|(other, _)| other.ip() == address.ip());
+            let is_instance =
+                |other: &SocketAddr| other.ip() == address.ip() && speaks_http(snapshot, *other);
+            let instance = || ejected.iter().find(|(other, _)| is_instance(other));
             let with_instance = || instance().filter(|_| !protocol.is_http()).map(|(_, until)| until);
             ejected.get(&address).or_else(with_instance).cloned()
         };
         policies.into_iter().find_map(of)
     }
+}
+
+/// True when requests are sent to an endpoint.
+fn speaks_http(snapshot: &Snapshot, address: SocketAddr) -> bool {
+    let spoken_to = snapshot.subsets().iter().filter(|s| s.protocol().is_http());
+    let mut endpoints = spoken_to.flat_map(|subset| subset.endpoints());
+    endpoints.any(|endpoint| endpoint.address == address)
 }
 
 /// Endpoints that a policy has ejected, each with the time of its return, to the second.

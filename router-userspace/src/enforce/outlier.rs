@@ -17,6 +17,7 @@ use std::{
 
 use router_rules::{
     Snapshot,
+    connection::Transport,
     outlier::{Detector, Ejected, Streak, Verdict},
     policy::{OutlierDetection, PolicyId},
     snapshot::Subset,
@@ -165,7 +166,7 @@ impl Outliers {
     /// nobody.
     pub fn watch(self: &Arc<Self>, snapshot: &Snapshot, subset: &Subset, policy: PolicyId) -> Option<Watch> {
         let of = snapshot.policy(policy);
-        of.outlier_detection.filter(|_| subset.protocol().is_http())?;
+        of.outlier_detection.filter(|_| is_seen(subset))?;
         let policy = lock(&self.policies).get(&of.origin.object).cloned()?;
         let state = lock(&policy.state);
         let known = |address| {
@@ -265,7 +266,7 @@ impl Outliers {
     }
 }
 
-/// The subsets whose requests one of the policies looks at.
+/// The subsets whose requests and connections one of the policies looks at.
 fn watched_by<'s>(snapshot: &'s Snapshot, policies: &[PolicyId]) -> Vec<&'s Subset> {
     let services: BTreeSet<_> = policies
         .iter()
@@ -277,10 +278,15 @@ fn watched_by<'s>(snapshot: &'s Snapshot, policies: &[PolicyId]) -> Vec<&'s Subs
     subsets.filter(|subset| is_watched(subset, policies)).collect()
 }
 
-/// True when one of the policies looks at the subset's requests.
+/// True when one of the policies looks at the subset's requests or connections.
 fn is_watched(subset: &Subset, policies: &[PolicyId]) -> bool {
     let in_force = || subset.policies().any(|id| policies.contains(&id));
-    subset.protocol().is_http() && !subset.endpoints().is_empty() && in_force()
+    is_seen(subset) && !subset.endpoints().is_empty() && in_force()
+}
+
+/// True when the proxy may see what becomes of attempts at the subset's endpoints; datagrams never pass it.
+fn is_seen(subset: &Subset) -> bool {
+    subset.protocol().transport() == Transport::Tcp
 }
 
 impl Policy {

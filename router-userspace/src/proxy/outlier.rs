@@ -10,6 +10,7 @@ use super::{
     error::{Kind, ProxyError},
     forward::Answer,
     respond::Dialect,
+    upstream::ConnectError,
 };
 use crate::enforce::outlier::{Outliers, Watch};
 
@@ -58,6 +59,15 @@ impl<'w> Witness<'w> {
         if let (Some(watch), Some(index)) = (self.watch, self.waiting.take()) {
             watch.failed(index);
         }
+    }
+}
+
+/// Reports how a connection that is not HTTP began; there is no more to see of it.
+pub(crate) fn connected<T>(watch: &Watch, index: usize, outcome: &Result<T, ConnectError>) {
+    match outcome {
+        Ok(_) => watch.succeeded(index),
+        Err(ConnectError::Failed(_) | ConnectError::TimedOut) => watch.failed(index),
+        Err(ConnectError::LimitReached) => {}
     }
 }
 

@@ -13,6 +13,7 @@ use super::{
     decide::decide_connection,
     error::{Kind, ProxyError},
     l4_fault::{Shaped, Suffering, TERMINATED, before, reset_on_close},
+    outlier,
     stats::WorkerStats,
     upstream::{connect, limited_policy},
 };
@@ -110,19 +111,22 @@ impl<'s> Passage<'s> {
             .map_err(|_| ProxyError::new(Kind::NoWeight, "every weight is zero"))?;
         self.subset = format!("{} {}", subset.service(), subset.labels());
         let state = worker.views().subset(&view, subset);
-        // Nobody watches these connections, but some of their instances may be ejected for what they do elsewhere.
+        // Instances are ejected for what they do elsewhere as well.
         let outliers = worker.views().outliers();
-        let avoided = outliers.avoided(&view.snapshot, subset, route.policy(subset));
+        let in_force = route.policy(subset);
+        let avoided = outliers.avoided(&view.snapshot, subset, in_force);
         let choice = balance::choose(subset, state, (route.load_balancing(subset), None), &avoided)
             .ok_or_else(|| ProxyError::new(Kind::NoEndpoints, "no healthy upstream"))?;
         let endpoint = choice.address(session.destination);
         self.endpoint = Some(endpoint);
         let policy = limited_policy(&view.snapshot, &route, subset);
-        drop(view);
         let policy = policy.as_deref();
         let connecting = connect(worker.enforcement(), endpoint, policy, worker.limits(), || ());
-        let stream = before(end, connecting).await.ok_or(TERMINATED)??;
-        Ok((stream, choice.in_flight))
+        let connected = before(end, connecting).await.ok_or(TERMINATED)?;
+        if let Some(watch) = state.watch(in_force) {
+            outlier::connected(watch, choice.index, &connected);
+        }
+        Ok((connected?, choice.in_flight))
     }
 }
 

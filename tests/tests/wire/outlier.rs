@@ -113,6 +113,34 @@ async fn an_endpoint_that_fails_gets_no_requests_until_its_time_is_over() {
 }
 
 #[tokio::test]
+async fn endpoints_that_refuse_plain_connections_are_ejected() {
+    let good = Server::raw(|mut stream: TcpStream, _| async move {
+        let _ = stream.write_all(b"good").await;
+    })
+    .await;
+    let dead = nobody().await;
+    let instances = [(dead, "v1"), (good.address, "v1")];
+    let bed = Bed::start(ejecting(service(Protocol::Tcp, &instances), detection(3, 50)));
+    let connect = async || {
+        let mut text = String::new();
+        let mut stream = TcpStream::connect(bed.address()).await.ok()?;
+        stream.read_to_string(&mut text).await.ok()?;
+        Some(text)
+    };
+    for n in 1..=6 {
+        assert_eq!(connect().await.is_some(), n % 2 == 0, "connection {n}");
+    }
+    until("the ejection", || ejected(&bed) == [dead].into()).await;
+    for _ in 0..20 {
+        assert_eq!(connect().await.as_deref(), Some("good"));
+    }
+    // It comes back when its time is over, and fails again.
+    until("the endpoint's return", || ejected(&bed).is_empty()).await;
+    let refused = [connect().await, connect().await];
+    assert_eq!(refused.iter().flatten().count(), 1);
+}
+
+#[tokio::test]
 async fn with_retries_no_client_sees_the_endpoint_fail() {
     let fails = Arc::new(AtomicBool::new(true));
     let (bad, good) = (flaky(&fails).await, Server::named("good").await);

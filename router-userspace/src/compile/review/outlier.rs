@@ -62,7 +62,7 @@ impl Pools<'_> {
         }
         if !service.ports.iter().any(|port| port.protocol.is_http()) {
             let message = format!(
-                "{} has no HTTP port, and nobody sees what becomes of a connection",
+                "{} has no HTTP port, and nobody sees what becomes of connections that the kernel routes",
                 service.name
             );
             let hint = "name the port http-…, http2-… or grpc-…, or set its appProtocol";
