@@ -95,6 +95,23 @@ pub const fn is_unspecified(address: &IpAddr) -> bool {
     }
 }
 
+/// True for loopback addresses, v4-mapped ones included: every host, and every pod, has them for itself, so that no service
+/// outside can have one.
+pub const fn is_loopback(address: &IpAddr) -> bool {
+    address.to_canonical().is_loopback()
+}
+
+/// True when every address of a network is a loopback address.
+pub fn is_within_loopback(network: &IpNet) -> bool {
+    // 127.0.0.0/8, also in its v4-mapped form, and the only one of IPv6.
+    let bits = match network {
+        IpNet::V4(_) => 8,
+        IpNet::V6(v6) if v6.network() == Ipv6Addr::LOCALHOST => 128,
+        IpNet::V6(_) => 104,
+    };
+    network.prefix_len() >= bits && is_loopback(&network.network())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -127,5 +144,23 @@ mod tests {
         );
         model.resolve(&BTreeMap::new());
         assert!(model.services[0].ports[0].endpoints.is_empty());
+    }
+
+    #[test]
+    fn loopback_is_found_in_every_spelling() {
+        for (network, within) in [
+            ("127.0.0.0/8", true),
+            ("127.1.2.3/32", true),
+            ("126.0.0.0/7", false),
+            ("0.0.0.0/0", false),
+            ("10.0.0.0/8", false),
+            ("::1/128", true),
+            ("::/127", false),
+            ("::ffff:127.0.0.0/104", true),
+            ("::ffff:0.0.0.0/96", false),
+            ("fd00::/8", false),
+        ] {
+            assert_eq!(is_within_loopback(&network.parse().unwrap()), within, "{network}");
+        }
     }
 }

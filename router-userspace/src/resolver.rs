@@ -17,7 +17,10 @@ use std::{
 
 use arc_swap::ArcSwap;
 use parking::Parking;
-use router_rules::id::ServiceName;
+use router_rules::{
+    external::{is_loopback, is_unspecified},
+    id::ServiceName,
+};
 
 use crate::{clock, control::Event};
 
@@ -123,5 +126,29 @@ fn addresses_of(name: &ServiceName) -> Outcome {
     let found = (absolute.as_str(), 0)
         .to_socket_addrs()
         .or_else(|_| (name.as_str(), 0).to_socket_addrs())?;
-    Ok(found.map(|address| address.ip().to_canonical()).collect())
+    Ok(usable(name, found.map(|address| address.ip().to_canonical())))
+}
+
+/// Whoever answers for a name must not make each workload's own loopback a service, nor the node's.
+fn usable(name: &ServiceName, found: impl Iterator<Item = IpAddr>) -> Vec<IpAddr> {
+    let (refused, usable): (Vec<_>, Vec<_>) =
+        found.partition(|address| is_loopback(address) || is_unspecified(address));
+    if !refused.is_empty() {
+        tracing::warn!(%name, ?refused, "addresses that no other host can have are left out");
+    }
+    usable
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_does_not_lead_to_loopback() {
+        let found = ["127.0.0.1", "203.0.113.1", "::1", "0.0.0.0", "::", "2001:db8::1"];
+        let found = found.iter().map(|address| address.parse().unwrap());
+        let usable = usable(&ServiceName::new("api.example.com"), found);
+        let expected: Vec<IpAddr> = vec!["203.0.113.1".parse().unwrap(), "2001:db8::1".parse().unwrap()];
+        assert_eq!(usable, expected);
+    }
 }

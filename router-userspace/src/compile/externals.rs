@@ -7,7 +7,7 @@ use std::{
 
 use ipnet::IpNet;
 use router_rules::{
-    external::{External, at, is_unspecified},
+    external::{External, at, is_loopback, is_unspecified, is_within_loopback},
     id::ServiceName,
     model::{Port, Protocol, Rule, Service},
     policy::Policy,
@@ -199,11 +199,15 @@ impl Compiler<'_> {
     }
 }
 
+const LOOPBACK: &str = "loopback addresses are those of each workload itself";
+
 /// The hosts that a text means; else a hint.
 fn parse(text: &str) -> Result<(ServiceName, External), &'static str> {
     if let Some(name) = names::external(text) {
         let external = match (name.as_str().parse::<IpAddr>(), name.as_str().parse::<IpNet>()) {
             (Ok(address), _) if is_unspecified(&address) => return Err("this address is nobody's"),
+            (Ok(address), _) if is_loopback(&address) => return Err(LOOPBACK),
+            (_, Ok(network)) if is_within_loopback(&network) => return Err(LOOPBACK),
             (Ok(_), _) => External::Address,
             (_, Ok(network)) if network.trunc() != network => {
                 return Err("a network's address has no bits behind its prefix");
