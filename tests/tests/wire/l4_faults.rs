@@ -30,6 +30,9 @@ const NO_LIMIT: Option<NonZeroU64> = None;
 /// Bits per second of a limit that lets nothing pass as long as a test takes, but for the byte that is free.
 const STOPPED: Option<NonZeroU64> = NonZeroU64::new(1);
 
+/// Milliseconds in which a connection gets somewhere before it is terminated, on a busy machine too.
+const LATER: u64 = 1500;
+
 fn model(protocol: Protocol, server: &Server, l4_fault: L4Fault) -> Model {
     let mut model = service(protocol, &[(server.address, "v1")]);
     model.rules.push(Rule {
@@ -191,13 +194,13 @@ async fn witness() -> (Server, mpsc::UnboundedReceiver<Result<usize, ErrorKind>>
 #[tokio::test]
 async fn terminated_connections_are_reset_on_both_sides() {
     let (server, mut ends) = witness().await;
-    let bed = Bed::start(model(Protocol::Tcp, &server, terminate(100.0, 300)));
+    let bed = Bed::start(model(Protocol::Tcp, &server, terminate(100.0, LATER)));
     let started = Instant::now();
     let mut stream = TcpStream::connect(bed.address()).await.unwrap();
     stream.write_all(b"question").await.unwrap();
     let seen = timeout(PATIENCE, stream.read_u8()).await.unwrap();
     assert_eq!(seen.unwrap_err().kind(), ErrorKind::ConnectionReset);
-    assert!(started.elapsed() >= Duration::from_millis(295));
+    assert!(started.elapsed() >= Duration::from_millis(LATER - 5));
     let end = timeout(PATIENCE, ends.recv()).await.unwrap().unwrap();
     assert_eq!(end, Err(ErrorKind::ConnectionReset));
     let line = &bed.lines(1).await[0];
@@ -310,7 +313,7 @@ async fn responses_and_requests_of_http_are_throttled() {
 async fn requests_under_way_end_with_their_connection() {
     for (protocol, speaks) in [(Protocol::Http, Speaks::Http1), (Protocol::Http2, Speaks::Http2)] {
         let server = Server::http(speaks, |_| std::future::pending()).await;
-        let bed = Bed::start(model(protocol, &server, terminate(100.0, 400)));
+        let bed = Bed::start(model(protocol, &server, terminate(100.0, LATER)));
         let mut http1 = Http1::connect(bed.address()).await.0;
         http1.ready().await.unwrap();
         let waiting = http1.send_request(get("/1").body(empty()).unwrap());
@@ -333,7 +336,7 @@ async fn requests_under_way_end_with_their_connection() {
 #[tokio::test]
 async fn silent_connections_of_http_are_terminated_too() {
     let server = Server::named("v1").await;
-    let bed = Bed::start(model(Protocol::Http, &server, terminate(100.0, 300)));
+    let bed = Bed::start(model(Protocol::Http, &server, terminate(100.0, LATER)));
     // One says nothing at all, the other nothing after its first response.
     let mut silent = TcpStream::connect(bed.address()).await.unwrap();
     let mut idle = TcpStream::connect(bed.address()).await.unwrap();
@@ -365,7 +368,7 @@ async fn tunnels_are_terminated_on_both_sides() {
         }
     })
     .await;
-    let bed = Bed::start(model(Protocol::Http, &server, terminate(100.0, 500)));
+    let bed = Bed::start(model(Protocol::Http, &server, terminate(100.0, LATER)));
     let mut stream = TcpStream::connect(bed.address()).await.unwrap();
     let request =
         format!("GET /t HTTP/1.1\r\nhost: {SERVICE}\r\nconnection: upgrade\r\nupgrade: test\r\n\r\n");
