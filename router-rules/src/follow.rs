@@ -14,6 +14,7 @@ use crate::{
     id::ServiceName,
     model::{Endpoint, Model},
     snapshot::{Port, PortId, Rule, Snapshot, Subset, SubsetId},
+    source::Services,
 };
 
 /// Services whose instances are others than before; everything else about them is the same.
@@ -35,9 +36,9 @@ pub struct Membership {
 }
 
 impl Membership {
-    fn apply(&self, services: &mut BTreeSet<ServiceName>) {
-        services.retain(|service| !self.left.contains(service));
-        services.extend(self.joined.iter().cloned());
+    fn apply(&self, services: &mut Services) {
+        let stays = services.iter().filter(|service| !self.left.contains(service));
+        *services = stays.chain(&self.joined).cloned().collect();
     }
 }
 

@@ -1,7 +1,7 @@
 //! Who is calling: source conditions, workloads, and the classes that rules tell apart.
 
 use std::{
-    collections::{BTreeSet, HashMap, HashSet},
+    collections::{HashMap, HashSet},
     fmt,
     net::IpAddr,
     sync::Arc,
@@ -56,9 +56,40 @@ pub struct Workload {
     /// Its labels.
     pub labels: Labels,
     /// The services it is an instance of.
-    pub services: BTreeSet<ServiceName>,
+    pub services: Services,
     /// Addresses that it calls from, as far as the registry knows them.
     pub addresses: Vec<IpAddr>,
+}
+
+/// Names of services, ordered, each once. Copies share them: replicas are instances of the same services.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct Services(Arc<[ServiceName]>);
+
+impl Services {
+    /// True when `service` is among them.
+    pub fn contains(&self, service: &ServiceName) -> bool {
+        self.0.binary_search(service).is_ok()
+    }
+
+    /// In order.
+    pub fn iter(&self) -> impl Iterator<Item = &ServiceName> {
+        self.0.iter()
+    }
+}
+
+impl<const N: usize> From<[ServiceName; N]> for Services {
+    fn from(names: [ServiceName; N]) -> Self {
+        names.into_iter().collect()
+    }
+}
+
+impl FromIterator<ServiceName> for Services {
+    fn from_iter<I: IntoIterator<Item = ServiceName>>(names: I) -> Self {
+        let mut names: Vec<_> = names.into_iter().collect();
+        names.sort_unstable();
+        names.dedup();
+        Self(names.into())
+    }
 }
 
 /// Index of a distinct [`SourceMatch`] in a snapshot.

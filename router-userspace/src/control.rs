@@ -28,6 +28,7 @@ use crate::{
     readiness::BlockReady,
     registry::NodeCallers,
     resolver::Names,
+    sys,
 };
 
 mod edition;
@@ -372,6 +373,9 @@ impl Control {
         if self.parts.live.load().generation() == next.snapshot.generation() {
             self.accepted(&next);
             self.in_force = Some(next.source);
+            if !next.is_followed {
+                sys::give_memory_back();
+            }
         } else if let Err(NotReconciled::DoesNotFit(what)) = result {
             let finding = does_not_fit(&self.parts.config, what);
             self.rejected(next.source.warnings.iter().cloned().chain([finding]).collect());

@@ -63,6 +63,16 @@ pub fn readable(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) }.map_err(io::Error::from)
 }
 
+/// Gives memory back to the kernel that was freed: a large configuration leaves much of it between what is kept.
+pub fn give_memory_back() {
+    // glibc keeps what is not at the end of its heaps; other allocators do not have this call.
+    #[cfg(target_env = "gnu")]
+    // SAFETY: it takes no pointers, and locks the heaps that it looks at.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
 /// True when the effective user is root.
 pub fn is_root() -> bool {
     // SAFETY: the call takes nothing and cannot fail.

@@ -16,7 +16,7 @@ use router_rules::{
     id::ServiceName,
     labels::Labels,
     model::{Model, Port, Service},
-    source::Workload,
+    source::{Services, Workload},
 };
 
 use super::{
@@ -424,7 +424,7 @@ fn is_alike(then: &Registry, now: &Registry) -> bool {
     };
     let without_services = |workloads: &[Workload]| -> Vec<Workload> {
         let workload = |workload: &Workload| Workload {
-            services: BTreeSet::new(),
+            services: Services::default(),
             ..workload.clone()
         };
         workloads.iter().map(workload).collect()
@@ -452,9 +452,13 @@ fn change(then: Registry, now: Registry) -> EndpointChange {
         workloads: BTreeMap::new(),
     };
     for (then, now) in then.workloads.into_iter().zip(now.workloads) {
+        let without = |these: &Services, those: &Services| {
+            let only = these.iter().filter(|service| !those.contains(service));
+            only.cloned().collect()
+        };
         let membership = Membership {
-            left: then.services.difference(&now.services).cloned().collect(),
-            joined: now.services.difference(&then.services).cloned().collect(),
+            left: without(&then.services, &now.services),
+            joined: without(&now.services, &then.services),
         };
         if membership != Membership::default() {
             change.workloads.insert(now.name, membership);

@@ -103,8 +103,11 @@ fn addresses(objects: &Objects<'_>, pods: &Pods<'_>) -> Vec<IpAddr> {
         .map(String::as_str)
         .chain(of_endpoints.map(|text| &**text))
         .filter_map(|text| text.parse().ok());
-    let all: BTreeSet<IpAddr> = parsed.chain(pods.known_addresses()).collect();
-    all.into_iter().collect()
+    let mut all: Vec<IpAddr> = parsed.chain(pods.known_addresses()).collect();
+    all.sort_unstable();
+    all.dedup();
+    all.shrink_to_fit();
+    all
 }
 
 type Slices<'d> = HashMap<(&'d str, &'d str), Vec<&'d Document<EndpointSlice>>>;

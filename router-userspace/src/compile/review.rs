@@ -387,7 +387,7 @@ impl<'w> Callers<'w> {
             by_label: HashMap::new(),
         };
         for workload in workloads {
-            for service in &workload.services {
+            for service in workload.services.iter() {
                 callers.by_service.entry(service).or_default().push(workload);
             }
             for pair in workload.labels.iter() {

@@ -3,12 +3,16 @@
 //! Pods that have ended are left out: their addresses may belong to others by now.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     net::IpAddr,
     sync::Arc,
 };
 
-use router_rules::{id::ServiceName, labels::Labels, source::Workload};
+use router_rules::{
+    id::ServiceName,
+    labels::Labels,
+    source::{Services, Workload},
+};
 
 use crate::{
     config::{
@@ -44,7 +48,8 @@ struct Entry<'d> {
     labels: Arc<Labels>,
     /// The first is the pod's own as endpoints use it.
     addresses: Vec<IpAddr>,
-    services: BTreeSet<ServiceName>,
+    /// In any order, perhaps more than once.
+    services: Vec<ServiceName>,
 }
 
 impl<'d> Pods<'d> {
@@ -83,7 +88,7 @@ impl<'d> Pods<'d> {
             name: Arc::from(format!("{namespace}/{name}")),
             labels,
             addresses,
-            services: BTreeSet::new(),
+            services: Vec::new(),
         });
     }
 
@@ -151,7 +156,12 @@ impl<'d> Pods<'d> {
 
     /// Makes a pod an instance of `service`.
     pub(super) fn join(&mut self, pod: usize, service: &ServiceName) {
-        self.entries[pod].services.insert(service.clone());
+        let services = &mut self.entries[pod].services;
+        // Once by the selector and once by a slice.
+        if services.last() != Some(service) {
+            services.reserve_exact(1);
+            services.push(service.clone());
+        }
     }
 
     pub(super) fn labels(&self, pod: usize) -> Arc<Labels> {
@@ -195,6 +205,14 @@ impl<'d> Pods<'d> {
     /// Workloads with their identities, both in the order of names.
     pub(super) fn into_workloads(mut self) -> (Vec<Workload>, Vec<Identity>) {
         self.entries.sort_by(|a, b| a.name.cmp(&b.name));
+        let mut known: HashSet<Services> = HashSet::new();
+        let mut shared = |services: Vec<ServiceName>| {
+            let services: Services = services.into_iter().collect();
+            known.get(&services).cloned().unwrap_or_else(|| {
+                known.insert(services.clone());
+                services
+            })
+        };
         let both = self.entries.into_iter().map(|entry| {
             let body = &entry.document.body;
             // A pod on the host's network has the node's addresses, and calls from whichever fits.
@@ -213,7 +231,7 @@ impl<'d> Pods<'d> {
             let workload = Workload {
                 name: entry.name,
                 labels: Labels::clone(&entry.labels),
-                services: entry.services,
+                services: shared(entry.services),
                 addresses: entry.addresses,
             };
             (workload, identity)

@@ -87,6 +87,7 @@ impl Reader<'_> {
         let (namespace, name) = self.name(kind, namespace, name)?;
         // The document has them now.
         (body.metadata_mut().name, body.metadata_mut().namespace) = (None, None);
+        body.trim();
         Some(Document {
             namespace,
             name,
@@ -97,9 +98,56 @@ impl Reader<'_> {
 }
 
 /// Objects with `metadata`.
-pub(super) trait HasMetadata {
+pub(super) trait HasMetadata: Trim {
     fn metadata(&self) -> &Metadata;
     fn metadata_mut(&mut self) -> &mut Metadata;
+}
+
+/// Objects are kept for as long as the agent runs, and there are many: what says nothing goes.
+pub(super) trait Trim {
+    fn trim(&mut self);
+}
+
+impl Trim for kubernetes::Service {
+    fn trim(&mut self) {
+        self.spec.ports.shrink_to_fit();
+        self.spec.cluster_ips.shrink_to_fit();
+    }
+}
+
+impl Trim for kubernetes::Secret {
+    fn trim(&mut self) {}
+}
+
+impl Trim for kubernetes::EndpointSlice {
+    fn trim(&mut self) {
+        for endpoint in &mut self.endpoints {
+            endpoint.addresses.shrink_to_fit();
+        }
+        self.endpoints.shrink_to_fit();
+        self.ports.shrink_to_fit();
+    }
+}
+
+impl Trim for kubernetes::Pod {
+    fn trim(&mut self) {
+        let status = &mut self.status;
+        if let [only] = &status.pod_ips[..]
+            && only.ip == status.pod_ip
+        {
+            status.pod_ips.clear();
+        }
+        status.pod_ips.shrink_to_fit();
+        status.host_ips.shrink_to_fit();
+        // Whether it is ready is the only condition that anybody asks for, and a port the name of which is written.
+        status
+            .conditions
+            .retain(|condition| &*condition.r#type == "Ready");
+        status.conditions.shrink_to_fit();
+        let containers = &mut self.spec.containers;
+        containers.retain(|container| container.ports.iter().any(|port| port.name.is_some()));
+        containers.shrink_to_fit();
+    }
 }
 
 macro_rules! has_metadata {
