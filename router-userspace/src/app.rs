@@ -4,6 +4,7 @@
 //! writes maps; `heartbeat` tells the kernel that the proxy lives; the proxy has its own. None waits for another.
 
 use std::{
+    collections::BTreeSet,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     num::NonZeroUsize,
     path::PathBuf,
@@ -15,7 +16,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
 use tokio::{
     net::TcpListener,
     signal::unix::{Signal, SignalKind, signal},
@@ -186,16 +187,16 @@ impl Agent {
         let listen = proxy_addresses(settings).await?;
         let (events, received) = sync_channel(MAX_EVENTS);
         let outliers = Arc::new(outliers(events.clone()));
-        let (half, kernel) = KernelHalf::install(settings, &listen, callers.clone(), outliers.clone())?;
-        let mut metrics = Metrics::new(live.clone(), Some(kernel.observed.clone()));
-        metrics.outliers(outliers.clone());
         // Watched before it is read, so that no change is missed.
         let touched = Arc::new(Touched::default());
         let watch = control::watch(&settings.config, touched.clone(), events.clone())?;
-        let directory = Directory::new(settings.config.clone(), LoadLimits::default());
+        let reading = read_ahead(settings.config.clone())?;
+        let (half, kernel) = KernelHalf::install(settings, &listen, callers.clone(), outliers.clone())?;
+        let mut metrics = Metrics::new(live.clone(), Some(kernel.observed.clone()));
+        metrics.outliers(outliers.clone());
         let mut control = Control::new(Parts {
             config: settings.config.clone(),
-            configuration: Box::new(Files::new(directory)),
+            configuration: Box::new(Files::new(joined(reading)?)),
             touched,
             live: live.clone(),
             callers: callers.clone(),
@@ -205,7 +206,7 @@ impl Agent {
             not_ready,
         });
         // Put in force by control's first turn, when the proxy listens.
-        control.read(&Suspects::All);
+        control.read(&Suspects::Files(BTreeSet::new()));
         let proxy = proxy::start(
             proxy_config(settings, listen, outliers.clone()),
             live.clone(),
@@ -278,6 +279,22 @@ fn spawn_control(mut control: Control, events: Receiver<Event>) -> std::io::Resu
         control.run(&events);
     };
     thread::Builder::new().name("control".to_owned()).spawn(run)
+}
+
+/// Reads the configuration while the programs are loaded.
+fn read_ahead(path: PathBuf) -> std::io::Result<thread::JoinHandle<Directory>> {
+    let read = move || {
+        let mut directory = Directory::new(path, LoadLimits::default());
+        directory.look(&Suspects::All);
+        directory
+    };
+    thread::Builder::new().name("reading".to_owned()).spawn(read)
+}
+
+fn joined(reading: thread::JoinHandle<Directory>) -> anyhow::Result<Directory> {
+    reading
+        .join()
+        .map_err(|_| anyhow!("reading the configuration ended with a panic"))
 }
 
 /// Puts the proxy's addresses on `lo`; without IPv6 on this node the proxy does without it.

@@ -27,8 +27,12 @@ use secrets::Secrets;
 use crate::{
     config::{Document, Documents, Many, Position},
     finding::{self, Finding, codes},
+    parallel,
     registry::Identity,
 };
+
+/// Objects below this number are compiled by one thread: starting another would take longer.
+const WORTH_A_THREAD: usize = 1_000;
 
 /// A configuration that may be put in force.
 #[derive(Debug)]
@@ -49,13 +53,25 @@ pub struct Compiled {
 ///
 /// Every finding, when at least one of them is an error: those of the documents' text and those of their meaning.
 pub fn compile(documents: &Documents) -> Result<Compiled, Vec<Finding>> {
-    let mut findings = documents.findings.clone();
+    let findings = documents.findings.clone();
     let incomplete = findings.iter().any(Finding::is_error);
-    duplicates(documents, &mut findings);
-    let mut registry = registry::compile(&documents.into(), &mut findings);
+    let of_rules = |mut findings: Vec<Finding>| {
+        duplicates(documents, &mut findings);
+        let rules = rules::compile(&documents.route_rules, &mut findings);
+        let policies = policies::compile(&documents.destination_policies, &mut findings);
+        (rules, policies, findings)
+    };
+    let of_registry = || {
+        let mut findings = Vec::new();
+        let registry = registry::compile(&documents.into(), &mut findings);
+        (registry, findings)
+    };
+    // Neither asks for anything of the other's.
+    let is_large = documents.len() >= WORTH_A_THREAD;
+    let ((mut rules, mut policies, mut findings), (mut registry, mut others)) =
+        parallel::both(is_large, move || of_rules(findings), of_registry);
+    findings.append(&mut others);
     externals::compile(&documents.egress_rules, &mut registry, &mut findings);
-    let mut rules = rules::compile(&documents.route_rules, &mut findings);
-    let mut policies = policies::compile(&documents.destination_policies, &mut findings);
     externals::as_written(&registry, &mut rules, &mut policies);
     let mut secrets = Secrets::new(&documents.secrets);
     let gateways = gateways::compile(&documents.ingress_rules, &registry, &mut secrets, &mut findings);

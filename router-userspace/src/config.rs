@@ -11,7 +11,6 @@ mod files;
 pub mod kubernetes;
 mod many;
 mod object;
-mod parallel;
 pub mod rules_v1alpha1;
 mod source;
 mod text;

@@ -19,6 +19,7 @@ pub mod listening;
 pub mod live;
 pub mod metrics;
 pub mod observe;
+mod parallel;
 pub mod proxy;
 pub mod readiness;
 pub mod registry;

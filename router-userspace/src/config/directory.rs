@@ -14,11 +14,14 @@ use std::{
 };
 
 use super::{
-    Documents, LoadLimits, files, parallel,
+    Documents, LoadLimits, files,
     source::{self, FileText},
     text,
 };
-use crate::finding::{self, Finding};
+use crate::{
+    finding::{self, Finding},
+    parallel,
+};
 
 /// Files that may have changed.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -19,7 +19,7 @@ const MAX_THREADS: usize = 8;
 const WORTH_A_THREAD: usize = 2;
 
 /// Applies `work` to every item, several at a time; results are in the order of the items.
-pub(super) fn map<I: Sync, O: Send + Sync>(items: &[I], work: impl Fn(&I) -> O + Sync) -> Vec<O> {
+pub(crate) fn map<I: Sync, O: Send + Sync>(items: &[I], work: impl Fn(&I) -> O + Sync) -> Vec<O> {
     let processors = thread::available_parallelism().map_or(1, NonZero::get);
     let threads = processors.min(MAX_THREADS).min(items.len() / WORTH_A_THREAD);
     if threads < 2 {
@@ -48,9 +48,35 @@ pub(super) fn map<I: Sync, O: Send + Sync>(items: &[I], work: impl Fn(&I) -> O +
     results.into_iter().filter_map(OnceLock::into_inner).collect()
 }
 
+/// Does both, at the same time when they are worth a thread.
+pub(crate) fn both<A: Send, B>(
+    worth_it: bool,
+    one: impl FnOnce() -> A + Send,
+    other: impl FnOnce() -> B,
+) -> (A, B) {
+    if !worth_it {
+        return (one(), other());
+    }
+    thread::scope(|scope| {
+        let one = scope.spawn(one);
+        let other = other();
+        match one.join() {
+            Ok(one) => (one, other),
+            Err(payload) => panic::resume_unwind(payload),
+        }
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn both_are_done() {
+        for worth_it in [false, true] {
+            assert_eq!(both(worth_it, || 1, || "a"), (1, "a"));
+        }
+    }
 
     #[test]
     fn results_are_in_order() {
