@@ -27,6 +27,10 @@ const ADDR_BITS: u32 = 128;
 /// only when the address is no frontend.
 #[inline(always)]
 pub(crate) fn network(frontend: &FrontendKey) -> Option<(u32, bool)> {
+    // Of the network of all addresses, too, these are the caller's own.
+    if is_loopback(&frontend.addr) {
+        return None;
+    }
     let key = Key::new(BITS_BEFORE_ADDR + ADDR_BITS, NetworkAddr::of(frontend));
     let entry = NETWORKS.get(&key)?;
     let named = entry.flags & UNKNOWN_ONLY != 0;
@@ -66,17 +70,22 @@ const DNS: Be16 = Be16::from_port(DNS_PORT);
 /// True for this host itself, link-local name servers, and what the agent says is known.
 #[inline(always)]
 fn is_known(addr: &Addr, port: Be16) -> bool {
-    const V6_LOOPBACK: u32 = 1_u32.to_be();
-    let first = addr.0[3].to_ne_bytes();
-    let loopback = if addr.is_v4() {
-        first[0] == 127
-    } else {
-        addr.0[0] == 0 && addr.0[1] == 0 && addr.0[2] == 0 && addr.0[3] == V6_LOOPBACK
-    };
     // Asked twice for the same reason as frontends are.
-    loopback
+    is_loopback(addr)
         || (port.0 == DNS.0 && is_link_local(addr))
         || unsafe { ADDRESSES.get(addr).or_else(|| ADDRESSES.get(addr)) }.is_some()
+}
+
+/// True for loopback addresses, and for the unspecified one, which stands for them.
+#[inline(always)]
+fn is_loopback(addr: &Addr) -> bool {
+    const V6_LOOPBACK: u32 = 1_u32.to_be();
+    let last = addr.0[3];
+    if addr.is_v4() {
+        last == 0 || last.to_ne_bytes()[0] == 127
+    } else {
+        addr.0[0] == 0 && addr.0[1] == 0 && addr.0[2] == 0 && (last == 0 || last == V6_LOOPBACK)
+    }
 }
 
 #[inline(always)]

@@ -1,6 +1,6 @@
 //! Hosts outside the cluster: egress rules, and what becomes of everything else.
 
-use std::{fs, time::Duration};
+use std::{fs, net::SocketAddr, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use tests::{
@@ -18,6 +18,7 @@ pub(crate) const TESTS: &[Test] = &[
     ),
     ("egress_networks_are_reached_by_longest_prefix", networks),
     ("egress_networks_have_limits", network_limit),
+    ("egress_loopback_is_every_workloads_own", loopback),
     ("egress_domains_are_resolved", domains),
     (
         "egress_is_free_unless_the_agent_is_told_otherwise",
@@ -140,6 +141,27 @@ fn networks() -> Result<()> {
     ensure!(refused == Err("ECONNREFUSED".into()), "{refused:?}");
     let seen = cluster.a.connect(Connect::to(outside.v6(PORT), 4))?;
     ensure!(seen.from("outside") == 4, "{seen:?}");
+    Ok(())
+}
+
+fn loopback() -> Result<()> {
+    let cluster = Cluster::new()?;
+    let rules = ["0.0.0.0/0", "::/0"].map(|network| {
+        let port = format!("{{port: {PORT}, protocol: HTTP}}");
+        format!(
+            "{}---\ndestination: \"{network}\"\nhttpReqTimeout: {{simpleTimeout: {{timeout: 1s}}}}\n",
+            rule(&format!("all-{}", network.len()), network, &port)
+        )
+    });
+    let agent = cluster.agent_with(&rules.join("---\n"), REGISTRY_ONLY)?;
+    cluster.a.serve_tcp(PORT)?;
+    // The unspecified addresses mean the workload itself too.
+    for own in ["127.0.0.1", "127.8.9.10", "0.0.0.0", "::1", "::"] {
+        let own = SocketAddr::new(own.parse()?, PORT);
+        let seen = cluster.a.connect_once(own)?;
+        ensure!(seen.is_ok(), "{own}: {seen:?}");
+    }
+    ensure!(agent.verdict("proxied")? == 0 && refusals(&agent)? == 0);
     Ok(())
 }
 
