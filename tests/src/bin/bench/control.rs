@@ -45,7 +45,7 @@ pub(crate) struct Control {
     pub(crate) starts_s: Vec<f64>,
     /// Processor seconds of the agent until then.
     pub(crate) starts_cpu_s: Vec<f64>,
-    /// Milliseconds from the rename of a file until the first connection to the new endpoint began.
+    /// Milliseconds from the moment before a file is written until the first connection to the new endpoint began.
     pub(crate) changes_ms: Vec<f64>,
     /// The same, while other services change a thousand times in a second.
     #[serde(default)]
@@ -208,8 +208,9 @@ fn stream(stage: &Stage, agent: &Agent, repeats: Repeats, control: &mut Control)
         }
         if number % WATCHED_EVERY == 0 && written.is_none() {
             at = 1 - at;
-            agent.write(SLICE, &manifest(stage, at)?)?;
+            let text = manifest(stage, at)?;
             written = Some(clock::monotonic_ns());
+            agent.write(SLICE, &text)?;
         }
     }
     let took = begin.elapsed().as_secs_f64();
@@ -235,8 +236,9 @@ fn changes(stage: &Stage, agent: &Agent, repeats: Repeats, control: &mut Control
         }
         let now = (number + 1) % 2;
         let text = manifest(stage, now)?;
-        agent.write(SLICE, &text)?;
+        // Before it is written: connections may have followed by the time that this process goes on.
         let written = clock::monotonic_ns();
+        agent.write(SLICE, &text)?;
         let followed = watcher.until(&(now + 1).to_string())?;
         control
             .changes_ms
