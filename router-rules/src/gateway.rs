@@ -182,6 +182,11 @@ impl Entrance {
         !self.credentials.is_empty()
     }
 
+    /// The scheme of what comes in.
+    pub fn scheme(&self) -> &'static str {
+        if self.is_secure() { "https" } else { "http" }
+    }
+
     /// The host that rules see: clients name the port beside it unless it is their scheme's, and rules are about hosts.
     fn host<'a>(&self, authority: &'a str) -> &'a str {
         let parts = authority.rsplit_once(':');
@@ -193,7 +198,7 @@ impl Entrance {
     pub fn seen<'a>(&self, request: &Request<'a>) -> Request<'a> {
         Request {
             authority: self.host(request.authority),
-            scheme: if self.is_secure() { "https" } else { "http" },
+            scheme: self.scheme(),
             ..*request
         }
     }

@@ -6,10 +6,12 @@
 pub mod dump;
 pub mod ejections;
 pub mod explain;
+mod gateways;
 mod routes;
 mod server;
 mod view;
 
+pub(crate) use gateways::certificate;
 pub use routes::ENDPOINTS;
 pub use server::{MAX_CONNECTIONS, serve};
 pub use view::View;

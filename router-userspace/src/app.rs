@@ -216,6 +216,7 @@ impl Agent {
         .context("starting the proxy")?;
         metrics.proxy(proxy.stats());
         metrics.breakers(live.clone(), proxy.breakers());
+        metrics.gateways(live.clone(), proxy.listening());
         metrics.log(logger.dropped().clone());
         // No sign of life before there is something to route by: an empty snapshot would refuse everything.
         let alive = {
@@ -229,6 +230,7 @@ impl Agent {
             observed: Some(kernel.observed.clone()),
             outliers,
             breakers: proxy.breakers(),
+            listening: proxy.listening(),
             readiness,
             metrics: Arc::new(metrics),
             config: settings.config.clone(),

@@ -62,12 +62,14 @@ use tracing_appender::non_blocking::ErrorCounter;
 
 use crate::{
     enforce::{breaker::Breakers, outlier::Outliers},
+    listening::Listening,
     live::Live,
     observe::Observed,
     proxy::ProxyStats,
 };
 
 mod breaker;
+mod gateways;
 mod kernel;
 mod log;
 mod outlier;
@@ -148,6 +150,12 @@ impl Metrics {
     pub fn breakers(&mut self, live: Arc<Live>, breakers: Arc<Breakers>) {
         self.registry
             .register_collector(Box::new(breaker::BreakerCollector::new(live, breakers)));
+    }
+
+    /// Adds which ports of ingress rules are open, and when their certificates end.
+    pub fn gateways(&mut self, live: Arc<Live>, listening: Arc<Listening>) {
+        self.registry
+            .register_collector(Box::new(gateways::GatewayCollector::new(live, listening)));
     }
 
     /// Adds what outlier detection does.

@@ -3,12 +3,14 @@
 //! Nothing but these types, the configuration's documents and findings is ever serialised. They know no behaviour.
 
 mod explanation;
+mod gateways;
 mod outlier;
 mod requests;
 pub(super) mod snapshot;
 mod status;
 
 pub use explanation::{Asked, Decision, Explanation, KernelSide, KernelSubset, Outcome, Step, TargetOutcome};
+pub use gateways::{CertificateDump, GatewayDump, GatewayRuleDump, GatewayStatus, IngressSide};
 pub use outlier::OutlierDump;
 pub use requests::{RequestLimitsDump, RequestStatus, RequestUseDump};
 pub use snapshot::{PolicyDump, PortDump, RuleDump, SnapshotDump, SubsetDump, TargetDump, WorkloadDump};

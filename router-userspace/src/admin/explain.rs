@@ -22,6 +22,7 @@ use crate::enforce::breaker::Breakers;
 use crate::observe::{Held, Observed, Routing};
 
 mod destination;
+mod ingress;
 pub(crate) mod words;
 
 pub use destination::{Destination, DestinationError};
@@ -41,6 +42,8 @@ pub struct Question {
     pub headers: Vec<String>,
     /// URL, or host and port.
     pub destination: String,
+    /// It is a request from outside, to the port of the node that the URL names; `from` is an address then.
+    pub ingress: bool,
 }
 
 /// Why a question has no answer.
@@ -63,6 +66,17 @@ pub enum ExplainError {
     /// A header field is none.
     #[error("{0:?} is no header field (write Name: value)")]
     Header(String),
+    /// No ingress rule is for the port.
+    #[error("no ingress rule is for port {port} of the node ({hint})")]
+    NoGateway {
+        /// As asked.
+        port: u16,
+        /// What there is instead.
+        hint: String,
+    },
+    /// Only requests come in at ports of the node.
+    #[error("ports of the node speak HTTP (write http:// or https:// in front)")]
+    NotHttp,
     /// There are too many header fields.
     #[error("more than {MAX_HEADERS} header fields")]
     TooManyHeaders,
@@ -89,6 +103,9 @@ pub fn explain(
     seen: Seen<'_>,
     question: &Question,
 ) -> Result<Explanation, ExplainError> {
+    if question.ingress {
+        return ingress::explain(snapshot, seen, question);
+    }
     let destination: Destination = question.destination.parse()?;
     let destination = destination.sending(sent_host(question));
     let client = question.from.as_deref().and_then(address);
@@ -147,6 +164,7 @@ pub fn explain(
             ..decision(snapshot, seen, &route, request.as_ref())
         },
         kernel: held.as_ref().map(kernel_side),
+        ingress: None,
     })
 }
 
@@ -195,11 +213,19 @@ struct Parts {
 
 impl Parts {
     fn new(question: &Question, destination: &Destination, port: &Port) -> Result<Self, ExplainError> {
+        let http = port.protocol().is_http();
+        Ok(Self {
+            http,
+            ..Self::of_request(question, destination)?
+        })
+    }
+
+    fn of_request(question: &Question, destination: &Destination) -> Result<Self, ExplainError> {
         let method = question.method.as_deref().unwrap_or("GET");
         let headers = headers(&question.headers)?;
         let host = headers.get(http::header::HOST).and_then(|h| h.to_str().ok());
         Ok(Self {
-            http: port.protocol().is_http(),
+            http: destination.is_http(),
             method: method
                 .parse()
                 .map_err(|_| ExplainError::Method(method.to_owned()))?,
@@ -252,14 +278,7 @@ fn steps(
     let step = |step: explain::Step| {
         let rule = snapshot.rule(step.rule);
         let origin = rule.origin();
-        let (outcome, reasons) = match step.outcome {
-            RuleOutcome::Matched => (Outcome::Matched, Vec::new()),
-            RuleOutcome::NotReached => (Outcome::NotReached, Vec::new()),
-            RuleOutcome::NotMatched(reasons) => (
-                Outcome::NotMatched,
-                reasons.iter().map(ToString::to_string).collect(),
-            ),
-        };
+        let (outcome, reasons) = outcome(&step.outcome);
         Step {
             rule: origin.object.to_string(),
             file: origin.file.to_string(),
@@ -274,6 +293,17 @@ fn steps(
         .into_iter()
         .map(step)
         .collect()
+}
+
+fn outcome(found: &RuleOutcome) -> (Outcome, Vec<String>) {
+    match found {
+        RuleOutcome::Matched => (Outcome::Matched, Vec::new()),
+        RuleOutcome::NotReached => (Outcome::NotReached, Vec::new()),
+        RuleOutcome::NotMatched(reasons) => (
+            Outcome::NotMatched,
+            reasons.iter().map(ToString::to_string).collect(),
+        ),
+    }
 }
 
 fn decision(

@@ -20,7 +20,7 @@ pub const ENDPOINTS: &[(&str, &str)] = &[
     ("/maps", "what the kernel holds (JSON)"),
     (
         "/explain",
-        "?destination=URL[&from=ns/pod][&method=M][&header=Name: value]… (JSON)",
+        "?destination=URL[&from=ns/pod][&method=M][&header=Name: value]…[&ingress=true] (JSON)",
     ),
 ];
 
@@ -136,9 +136,10 @@ fn question(query: &str) -> Result<Question, String> {
             "from" => question.from = Some(value),
             "method" => question.method = Some(value),
             "header" => question.headers.push(value),
+            "ingress" => question.ingress = value != "false",
             other => {
                 return Err(format!(
-                    "unknown parameter {other:?} (use destination, from, method, header)"
+                    "unknown parameter {other:?} (use destination, from, method, header, ingress)"
                 ));
             }
         }
@@ -180,6 +181,7 @@ mod tests {
         View {
             outliers: Arc::default(),
             breakers: Arc::default(),
+            listening: Arc::default(),
             metrics: Arc::new(Metrics::new(live.clone(), None)),
             live,
             observed: None,

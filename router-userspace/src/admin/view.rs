@@ -9,10 +9,11 @@ use super::dump::{
     ConfigStatus, EjectedEndpoint, HookStatus, LimitStatus, MapDump, OutlierStatus, Problem,
     RequestLimitsDump, RequestStatus, ServiceStatus, Status, VerdictCount,
 };
-use super::{ejections, explain::words::routed_by};
+use super::{ejections, explain::words::routed_by, gateways};
 use crate::{
     enforce::{breaker::Breakers, outlier::Outliers},
     finding::Finding,
+    listening::Listening,
     live::Live,
     metrics::Metrics,
     observe::{MapContents, Observed},
@@ -30,6 +31,8 @@ pub struct View {
     pub outliers: Arc<Outliers>,
     /// What is under way under limits on requests.
     pub breakers: Arc<Breakers>,
+    /// Which ports of ingress rules are listened on.
+    pub listening: Arc<Listening>,
     /// Whether it is ready.
     pub readiness: Readiness,
     /// Every metric.
@@ -54,6 +57,7 @@ impl View {
             config: self.config_status(),
             hooks: hooks.into_iter().map(HookStatus::from).collect(),
             hooks_error,
+            gateways: gateways::status(&snapshot, &self.listening),
             services: self.services(&snapshot),
             limits: self.limits(&snapshot),
             requests: self.requests(&snapshot),

@@ -1,5 +1,7 @@
 //! `router explain`: where a request or connection goes and why, from a directory or from the running agent.
 
+mod ingress;
+
 use std::{fmt::Write as _, path::PathBuf};
 
 use router_rules::Snapshot;
@@ -24,6 +26,7 @@ use crate::{
   router explain http://reviews:9080/
   router explain --from default/productpage -H 'Foo: bar' http://reviews:9080/
   router explain --config examples/bookinfo --from productpage tcp://mongodb:27017
+  router explain --ingress --from 203.0.113.7 https://shop.example.com/cart
   router explain -X POST -H 'Cookie: user=jason' -o json http://reviews.default:9080/api
 
 Without --config the running agent answers, with what its kernel half holds.")]
@@ -31,6 +34,9 @@ pub(super) struct Args {
     /// URL, or host and port; names are completed as a pod's resolver would.
     #[arg(value_name = "URL|HOST:PORT")]
     destination: String,
+    /// The request comes from outside, to the port of the node that the URL names; --from is the client's address then.
+    #[arg(long)]
+    ingress: bool,
     /// The calling workload [default: one that no rule knows].
     #[arg(long, value_name = "NAMESPACE/POD")]
     from: Option<String>,
@@ -64,6 +70,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
 fn running(args: &Args) -> anyhow::Result<Explanation> {
     let mut query = vec![("destination", args.destination.as_str())];
     query.extend(args.from.as_deref().map(|from| ("from", from)));
+    query.extend(args.ingress.then_some(("ingress", "true")));
     query.extend(args.method.as_deref().map(|method| ("method", method)));
     query.extend(args.headers.iter().map(|header| ("header", header.as_str())));
     args.admin.get("/explain", &query)
@@ -87,6 +94,7 @@ fn offline(args: &Args, directory: &std::path::Path) -> anyhow::Result<Explanati
         method: args.method.clone(),
         headers: args.headers.clone(),
         destination: args.destination.clone(),
+        ingress: args.ingress,
     };
     let nobody = Ejections::default();
     let seen = Seen {
@@ -99,7 +107,14 @@ fn offline(args: &Args, directory: &std::path::Path) -> anyhow::Result<Explanati
 
 fn render(answer: &Explanation, paint: Paint) -> String {
     let mut text = String::new();
-    heading(&mut text, answer, paint);
+    question(&mut text, answer, paint);
+    if let Some(side) = &answer.ingress {
+        ingress::render(&mut text, side, answer, paint);
+        if answer.rules.is_empty() && answer.decision.targets.is_empty() {
+            return text;
+        }
+    }
+    service(&mut text, answer);
     text.push('\n');
     rules(&mut text, &answer.rules, paint);
     text.push('\n');
@@ -111,7 +126,7 @@ fn render(answer: &Explanation, paint: Paint) -> String {
     text
 }
 
-fn heading(text: &mut String, answer: &Explanation, paint: Paint) {
+fn question(text: &mut String, answer: &Explanation, paint: Paint) {
     let asked = &answer.asked;
     let method = asked.method.as_ref().map(|m| format!("{m} ")).unwrap_or_default();
     let from = asked.from.as_deref().unwrap_or("an unknown caller");
@@ -123,6 +138,9 @@ fn heading(text: &mut String, answer: &Explanation, paint: Paint) {
     for (name, value) in &asked.headers {
         let _ = writeln!(text, "  {name}: {value}");
     }
+}
+
+fn service(text: &mut String, answer: &Explanation) {
     let frontends: Vec<_> = answer.frontends.iter().map(ToString::to_string).collect();
     let at = if frontends.is_empty() {
         "no address".to_owned()
@@ -141,6 +159,10 @@ fn rules(text: &mut String, steps: &[Step], paint: Paint) {
         text.push_str("no rules: every instance takes its turn\n");
         return;
     }
+    table(text, steps, paint);
+}
+
+fn table(text: &mut String, steps: &[Step], paint: Paint) {
     let mut table = Table::new(["PRECEDENCE", "RULE", "OUTCOME", "WRITTEN AT"]);
     let outcome = |step: &Step| match step.outcome {
         Outcome::Matched => "matched".to_owned(),

@@ -1,5 +1,7 @@
 //! `router status`: how the running agent is. The kernel is asked; nothing is remembered.
 
+mod gateways;
+
 use std::{fmt::Write as _, path::Path};
 
 use super::{
@@ -69,6 +71,7 @@ fn render(status: &Status, paint: Paint) -> String {
         let _ = writeln!(text, "{} {error}", paint.bad("hooks:"));
     }
     for section in [
+        gateways::table(&status.gateways, paint),
         services(&status.services, paint),
         limits(&status.limits, paint),
         requests(&status.requests, paint),
@@ -272,6 +275,7 @@ mod tests {
                 link_id: None,
             }],
             hooks_error: None,
+            gateways: Vec::new(),
             services: Vec::new(),
             limits: vec![LimitStatus {
                 policy: "destination-policy mongodb".into(),

@@ -183,6 +183,7 @@ fn explained(snapshot: &Arc<Snapshot>, dialect: Dialect, ask: &Ask) -> Explanati
         method: Some(ask.method.to_owned()),
         headers,
         destination: format!("{scheme}://{}{}", service.address(), ask.path),
+        ingress: false,
     };
     let seen = explain::Seen {
         observed: None,

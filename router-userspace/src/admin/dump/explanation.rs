@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{EndpointDump, LimitDump, PolicyDump};
+use super::{EndpointDump, IngressSide, LimitDump, PolicyDump};
 
 /// Why a request or connection goes where it goes.
 #[derive(Serialize, Deserialize, Clone, PartialEq, Debug)]
@@ -32,6 +32,9 @@ pub struct Explanation {
     /// not know.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub kernel: Option<KernelSide>,
+    /// How it came in, when it is a request from outside; then `service` is empty if it leads to none.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub ingress: Option<IngressSide>,
 }
 
 /// The request or connection that is explained.
@@ -88,7 +91,7 @@ pub enum Outcome {
 }
 
 /// What was decided.
-#[derive(Serialize, Deserialize, Clone, PartialEq, Debug)]
+#[derive(Serialize, Deserialize, Clone, PartialEq, Debug, Default)]
 #[serde(rename_all = "camelCase")]
 pub struct Decision {
     /// The rule that matched; none: no rule did, and every instance takes its turn.

@@ -12,8 +12,8 @@ use router_rules::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{EndpointDump, LimitDump, outlier::OutlierDump, requests::RequestLimitsDump};
-use crate::admin::ejections::Ejections;
+use super::{EndpointDump, GatewayDump, LimitDump, outlier::OutlierDump, requests::RequestLimitsDump};
+use crate::admin::{ejections::Ejections, gateways};
 use crate::{admin::explain::words, enforce::breaker::RequestUse};
 
 /// The compiled configuration in force.
@@ -22,6 +22,9 @@ use crate::{admin::explain::words, enforce::breaker::RequestUse};
 pub struct SnapshotDump {
     /// Its number.
     pub generation: u64,
+    /// Ports of the node with their rules in order.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub gateways: Vec<GatewayDump>,
     /// Service ports with their rules in order.
     pub ports: Vec<PortDump>,
     /// Policies.
@@ -171,6 +174,7 @@ impl SnapshotDump {
         };
         Self {
             generation: snapshot.generation(),
+            gateways: gateways::dump(snapshot),
             ports: snapshot.ports().iter().map(|p| PortDump::new(seen, p)).collect(),
             policies: snapshot
                 .policies()

@@ -6,7 +6,7 @@ use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{LimitDump, RequestStatus};
+use super::{GatewayStatus, LimitDump, RequestStatus};
 use crate::observe::Hook;
 
 /// How the agent is.
@@ -26,6 +26,9 @@ pub struct Status {
     /// Why the kernel could not be asked.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub hooks_error: Option<String>,
+    /// Ports of the node.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub gateways: Vec<GatewayStatus>,
     /// Service ports.
     pub services: Vec<ServiceStatus>,
     /// Policies with a connection limit.

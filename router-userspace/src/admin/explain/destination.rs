@@ -255,7 +255,8 @@ impl Destination {
         }
     }
 
-    fn port_or_default(&self) -> u16 {
+    /// The port, or the usual one of the scheme.
+    pub(super) fn port_or_default(&self) -> u16 {
         let default = if self.scheme.as_deref() == Some("https") {
             443
         } else {
@@ -282,6 +283,16 @@ impl Destination {
         let in_network = || Some(SocketAddr::new(asked_in_network()?, port.number()));
         let found = asked.map_or_else(|| port.frontends().first(), of).copied();
         found.or_else(in_network)
+    }
+
+    /// The address, when the host is one.
+    pub(super) fn address(&self) -> Option<IpAddr> {
+        self.host.parse().ok().map(canonical)
+    }
+
+    /// True unless the scheme says that it is no request.
+    pub(super) fn is_http(&self) -> bool {
+        !matches!(self.scheme.as_deref(), Some("tcp" | "udp"))
     }
 
     /// The scheme that rules see: the proxy is reached in plain text unless TLS is named.

@@ -122,6 +122,7 @@ fn ask(destination: &str, from: Option<&str>, headers: &[&str]) -> Result<Explan
         method: None,
         headers: headers.iter().map(|&h| h.to_owned()).collect(),
         destination: destination.to_owned(),
+        ingress: false,
     };
     let seen = Seen {
         observed: Some(&Kernel),
@@ -263,7 +264,7 @@ fn preflights_go_nowhere_and_copies_are_shown() {
                 "access-control-request-method: GET".into(),
             ],
             destination: "reviews:9080".into(),
-            from: None,
+            ..Question::default()
         };
         let seen = Seen {
             observed: None,

@@ -109,6 +109,7 @@ fn answer() -> Explanation {
                 endpoints: vec![endpoint("10.1.0.3:27017", None, Some(42))],
             }],
         }),
+        ingress: None,
     }
 }
 

@@ -1,6 +1,7 @@
 //! Two configurations → how routes differ, port by port, rule by rule, share by share. It knows no files and no text of
 //! rules: what it says is what the snapshots do.
 
+mod gateways;
 mod text;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -126,7 +127,8 @@ pub(super) fn between(before: Model, after: Model) -> Effect {
             unmatched: unmatched(sides),
         }
     };
-    let ports = keys.into_iter().map(port).filter(PortEffect::differs).collect();
+    let mut ports = gateways::between(&before, &after);
+    ports.extend(keys.into_iter().map(port).filter(PortEffect::differs));
     Effect { ports }
 }
 
