@@ -10,7 +10,7 @@ pub mod node;
 pub mod remote;
 pub mod scratch;
 
-pub use agent::{Agent, AgentOptions};
+pub use agent::{ADMIN, Agent, AgentOptions};
 pub use manifest::{Manifest, ServicePort};
 pub use node::{Node, Pod, PodSpec};
 pub use remote::{Pending, Remote};

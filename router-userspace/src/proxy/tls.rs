@@ -26,8 +26,9 @@ use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
 use super::{error::Kind, gateways::Door, worker::Worker};
 
-/// What clients may choose from after the handshake, in the order of preference.
-const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
+/// What clients may choose from after the handshake, in the order of preference. curl offers the last one alone when it
+/// is told to speak HTTP/1.0.
+const PROTOCOLS: [&[u8]; 3] = [b"h2", b"http/1.1", b"http/1.0"];
 
 /// What handshakes need, by port, for all workers.
 pub(crate) struct Handshakes {

@@ -12,6 +12,7 @@ mod egress;
 mod explain;
 mod filters;
 mod http;
+mod ingress;
 mod l4_faults;
 mod lifecycle;
 mod limits;
@@ -46,6 +47,7 @@ fn main() -> ExitCode {
         ("explain", explain::TESTS),
         ("filters", filters::TESTS),
         ("egress", egress::TESTS),
+        ("ingress", ingress::TESTS),
         ("l4_faults", l4_faults::TESTS),
         ("naming", naming::TESTS),
     ];

@@ -3,6 +3,7 @@
 //! They find what a client and a server by the same hand agree on, and both get wrong.
 
 mod bpftool;
+mod ingress;
 mod load;
 mod nginx;
 mod transfers;
@@ -18,6 +19,7 @@ fn main() -> ExitCode {
     let themes = [
         ("transfers", transfers::TESTS),
         ("load", load::TESTS),
+        ("ingress", ingress::TESTS),
         ("bpftool", bpftool::TESTS),
     ];
     harness::main(&themes, "peers", missing)
