@@ -214,9 +214,7 @@ impl Agent {
             callers,
         )
         .context("starting the proxy")?;
-        metrics.proxy(proxy.stats());
-        metrics.breakers(live.clone(), proxy.breakers());
-        metrics.gateways(live.clone(), proxy.listening());
+        of_proxy(&mut metrics, &live, &proxy);
         metrics.log(logger.dropped().clone());
         // No sign of life before there is something to route by: an empty snapshot would refuse everything.
         let alive = {
@@ -273,6 +271,13 @@ impl Agent {
         self.stop_admin.cancel();
         let _ = tokio::time::timeout(Duration::from_secs(1), self.admin).await;
     }
+}
+
+/// Adds what there is to count of a proxy.
+fn of_proxy(metrics: &mut Metrics, live: &Arc<Live>, proxy: &Proxy) {
+    metrics.proxy(proxy.stats());
+    metrics.breakers(live.clone(), proxy.breakers());
+    metrics.gateways(live.clone(), proxy.listening());
 }
 
 fn spawn_control(mut control: Control, events: Receiver<Event>) -> std::io::Result<thread::JoinHandle<()>> {

@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use tests::{
     bed::{ADMIN, Agent},
-    certificates::{Authority, Valid},
+    certificates::{Authority, Issued, Valid},
     cluster::{Cluster, RULES, split},
     harness::Test,
     protocol::{Http, HttpRequest, NODE_V4, NODE_V6},
@@ -114,14 +114,7 @@ fn is_shown() -> Result<()> {
         secure["certificates"][0]["secret"] == "default/shop-tls",
         "{secure}"
     );
-    let said = |arguments: &[&str]| -> Result<String> {
-        let output = agent.router(arguments)?;
-        Ok(format!(
-            "{}{}",
-            String::from_utf8_lossy(&output.stdout),
-            String::from_utf8_lossy(&output.stderr)
-        ))
-    };
+    let said = |arguments: &[&str]| said(&agent, arguments);
     let admin = ADMIN.to_string();
     let status = said(&["status", "--admin", &admin])?;
     ensure!(status.contains("8443          https   open"), "{status}");
@@ -153,10 +146,8 @@ fn is_shown() -> Result<()> {
     ] {
         ensure!(metrics.contains(line), "{line} is not in\n{metrics}");
     }
-    // What the key is made of is nowhere.
-    let line = issued.key_pem.lines().nth(1).context("a key has lines")?;
     let config = agent.config().display().to_string();
-    for shown in [
+    let shown = [
         status,
         explained,
         dump,
@@ -166,7 +157,22 @@ fn is_shown() -> Result<()> {
         said(&["check", &config])?,
         agent.admin("/snapshot")?.body,
         agent.log()?,
-    ] {
+    ];
+    keeps_the_key(&issued, &shown)
+}
+
+/// All that a command of `router` says.
+fn said(agent: &Agent<'_>, arguments: &[&str]) -> Result<String> {
+    let output = agent.router(arguments)?;
+    let [said, complained] =
+        [&output.stdout, &output.stderr].map(|text| String::from_utf8_lossy(text).into_owned());
+    Ok(said + &complained)
+}
+
+/// What the key is made of is nowhere.
+fn keeps_the_key(issued: &Issued, shown: &[String]) -> Result<()> {
+    let line = issued.key_pem.lines().nth(1).context("a key has lines")?;
+    for shown in shown {
         ensure!(!shown.contains(&line[8..40]), "the key is shown: {shown}");
     }
     Ok(())
