@@ -254,6 +254,7 @@ impl<'m> Builder<'m> {
             redirect: rule.redirect.clone(),
             rewrite: rule.rewrite.clone(),
             append_headers: rule.append_headers.clone().into(),
+            refuses_upgrades: rule.refuses_upgrades,
             cors: rule.cors.clone(),
             mirrors: rule
                 .mirrors

@@ -159,6 +159,8 @@ pub struct Rule {
     pub cors: Option<Cors>,
     /// Where copies of requests are sent.
     pub mirrors: Vec<Mirror>,
+    /// Requests for another protocol, such as WebSocket, are refused.
+    pub refuses_upgrades: bool,
 }
 
 /// Place of a rule in the order of evaluation: smaller is tried first. Rules of equal rank keep the order in which
@@ -198,6 +200,7 @@ impl Rule {
             append_headers: Vec::new(),
             cors: None,
             mirrors: Vec::new(),
+            refuses_upgrades: false,
         }
     }
 }

@@ -163,6 +163,7 @@ pub struct Rule {
     pub(crate) cors: Option<Cors>,
     /// Subset of each mirror with the share of requests that are copied there.
     pub(crate) mirrors: Box<[(SubsetId, Fraction)]>,
+    pub(crate) refuses_upgrades: bool,
 }
 
 impl Rule {
@@ -209,6 +210,10 @@ impl Rule {
     /// Fields added to what is forwarded, beside those of the same name.
     pub fn append_headers(&self) -> &[(HeaderName, HeaderValue)] {
         &self.append_headers
+    }
+    /// True when requests for another protocol are refused.
+    pub const fn refuses_upgrades(&self) -> bool {
+        self.refuses_upgrades
     }
     /// What pages of other origins may do.
     pub const fn cors(&self) -> Option<&Cors> {

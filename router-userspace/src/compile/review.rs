@@ -313,6 +313,7 @@ impl<'r> Review<'r> {
             (!item.append_headers.is_empty(), "appendHeaders", "has no effect"),
             (item.cors.is_some(), "corsPolicy", "has no effect"),
             (!item.mirrors.is_empty(), "mirror", "has no effect"),
+            (item.refuses_upgrades, "websocketUpgrade", "has no effect"),
         ];
         for (_, field, effect) in needs.into_iter().filter(|need| need.0) {
             let message = format!("{} has no HTTP port, so this {effect}", destination.name);

@@ -99,7 +99,6 @@ impl<'c> Compiler<'c> {
             .unwrap_or_default();
         let l4_fault = rule.l4_fault.as_ref().map(|f| self.l4_fault(f));
         self.contradictions(rule);
-        self.websocket_upgrade(rule.websocket_upgrade);
         let overrides = self.overrides(rule);
         let redirect = rule.redirect.as_ref().and_then(|r| self.redirect(r));
         let rewrite = rule.rewrite.as_ref().map(|r| self.rewrite(r)).unwrap_or_default();
@@ -123,6 +122,7 @@ impl<'c> Compiler<'c> {
             append_headers,
             cors,
             mirrors: mirrors.into_iter().collect(),
+            refuses_upgrades: rule.websocket_upgrade == Some(false),
         })
     }
 

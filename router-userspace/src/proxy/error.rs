@@ -50,6 +50,8 @@ kinds! {
     ExpectationFailed = Downstream, "expectation-failed";
     /// `CONNECT` is not offered.
     ConnectNotAllowed = Downstream, "connect-not-allowed";
+    /// A rule refuses requests for another protocol.
+    UpgradeNotAllowed = Downstream, "upgrade-not-allowed";
     /// The client closed its connection, or reset its stream, before the exchange ended.
     ClientDisconnected = Downstream, "client-disconnected";
     /// The client took too long to send a request head.

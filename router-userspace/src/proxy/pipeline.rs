@@ -127,6 +127,10 @@ async fn answer(
         if let Some(own) = own_answer(rule, &seen(&session, &head), additions)? {
             return Ok(Reply::Own(own));
         }
+        if rule.refuses_upgrades() && headers::is_upgrade(&head.headers) {
+            let detail = "the rule allows no upgrades";
+            return Err(ProxyError::new(Kind::UpgradeNotAllowed, detail));
+        }
     }
 
     let turn = worker.views().take_turn(&view, &route);

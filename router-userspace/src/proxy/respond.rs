@@ -144,7 +144,7 @@ fn status(error: &ProxyError) -> StatusCode {
         Kind::RapidReset | Kind::FrameFlood | Kind::ClientProtocolError => StatusCode::BAD_REQUEST,
         Kind::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
         Kind::ExpectationFailed => StatusCode::EXPECTATION_FAILED,
-        Kind::ConnectNotAllowed => StatusCode::FORBIDDEN,
+        Kind::ConnectNotAllowed | Kind::UpgradeNotAllowed => StatusCode::FORBIDDEN,
         Kind::ClientDisconnected => StatusCode::BAD_REQUEST,
         Kind::TlsHandshakeFailed | Kind::TlsHandshakeTimeout => StatusCode::BAD_REQUEST,
         Kind::HeadTimeout | Kind::BodyTimeout => StatusCode::REQUEST_TIMEOUT,

@@ -134,6 +134,25 @@ async fn a_refused_upgrade_is_the_servers_answer() {
 }
 
 #[tokio::test]
+async fn a_rule_may_refuse_upgrades() {
+    let server = echo().await;
+    let mut model = service(Protocol::Http, &[(server.address, "v1")]);
+    model.rules.push(Rule {
+        refuses_upgrades: true,
+        ..rule("plain")
+    });
+    let bed = Bed::start(model);
+    match open(&bed, "/chat").await {
+        Err(Error::Http(response)) => {
+            assert_eq!(response.status(), 403);
+            assert_eq!(response.headers()["x-router-reason"], "upgrade-not-allowed");
+            assert_eq!(response.headers()["connection"], "close");
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
 async fn a_tunnel_outlives_the_rules_timeout() {
     let server = echo().await;
     let mut model = service(Protocol::Http, &[(server.address, "v1")]);

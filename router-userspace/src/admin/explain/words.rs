@@ -2,7 +2,7 @@
 
 use std::num::NonZeroU32;
 
-use http::HeaderValue;
+use http::{HeaderValue, header::UPGRADE};
 use router_rules::{
     Snapshot,
     action::{AbortWith, DelayTime, Fault, Fraction, Retries},
@@ -41,6 +41,8 @@ pub(super) fn actions(snapshot: &Snapshot, route: &Route<'_>, request: &Request<
     let redirect = rule
         .redirect()
         .map(|r| format!("redirect with {} to {}", r.status, r.location(request)));
+    let is_refused = rule.refuses_upgrades() && request.headers.contains_key(UPGRADE);
+    let refusal = (redirect.is_none() && is_refused).then(|| "refuse the upgrade with 403".to_owned());
     let path = route
         .rewritten_path(request.path)
         .map(|path| format!("rewrite the path to {path}"));
@@ -55,6 +57,7 @@ pub(super) fn actions(snapshot: &Snapshot, route: &Route<'_>, request: &Request<
         .map(|mirror| format!("copy {mirror}"));
     redirect
         .into_iter()
+        .chain(refusal)
         .chain(appended)
         .chain(path)
         .chain(host)
@@ -91,12 +94,16 @@ pub(crate) fn changes(snapshot: &Snapshot, rule: &Rule) -> Vec<(&'static str, St
     let cors = rule.cors().map(|allowed| ("cors", cors(allowed)));
     let mirrors = mirrors(snapshot, rule);
     let mirrors = (!mirrors.is_empty()).then(|| ("mirror", mirrors.join(", ")));
+    let upgrades = rule
+        .refuses_upgrades()
+        .then(|| ("upgrades", "refused".to_owned()));
     redirect
         .into_iter()
         .chain(rewrite)
         .chain(headers)
         .chain(cors)
         .chain(mirrors)
+        .chain(upgrades)
         .collect()
 }
 

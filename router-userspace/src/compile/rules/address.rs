@@ -94,7 +94,7 @@ impl Compiler<'_> {
             ("appendHeaders", rule.append_headers.is_some()),
             ("mirror", rule.mirror.is_some()),
             ("httpFault", rule.http_fault.is_some()),
-            ("websocketUpgrade", rule.websocket_upgrade == Some(true)),
+            ("websocketUpgrade", rule.websocket_upgrade.is_some()),
             ("httpReqTimeout", rule.http_req_timeout.is_some()),
             ("httpReqRetries", rule.http_req_retries.is_some()),
         ];

@@ -50,13 +50,4 @@ impl Compiler<'_> {
         }
         header
     }
-
-    /// Upgrades pass without being asked for; that they must not is more than the proxy does.
-    pub(super) fn websocket_upgrade(&mut self, wanted: Option<bool>) {
-        if wanted == Some(false) {
-            let message = "refusing upgrades is not supported yet";
-            let hint = "remove `websocketUpgrade`: upgrades pass unless their endpoint refuses them";
-            self.report(&codes::NOT_SUPPORTED_YET, "websocketUpgrade", message, hint);
-        }
-    }
 }
