@@ -2,6 +2,7 @@
 
 mod connections;
 mod l4_fault;
+mod rule;
 
 use std::{
     collections::HashMap,
@@ -10,35 +11,31 @@ use std::{
     time::Duration,
 };
 
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::HeaderMap;
 use ipnet::IpNet;
 
 use crate::{
-    action::{DEFAULT_TIMEOUT, Fault, Fraction, Retries},
+    action::DEFAULT_TIMEOUT,
     builder,
     chunks::Chunks,
     connection::{Connection, Transport},
-    cors::Cors,
     external::External,
     follow::Users,
     gateway::Entrance,
-    id::{Origin, ServiceName},
+    id::ServiceName,
     index::{Entry, RuleIndex},
-    l4_fault::L4Fault,
     labels::Labels,
     matcher::{Conditions, Request},
     model::{Endpoint, Model, Protocol},
-    overrides::Overrides,
     policy::{LoadBalancing, Policy, PolicyId},
-    rewrite::{Redirect, Rewrite},
     source::{ClassId, SourceId, Sources, Workload, WorkloadId},
     text::TextMatch,
-    weight::SlotTable,
 };
 
 pub(crate) mod networks;
 
 pub use networks::Spoken;
+pub use rule::Rule;
 
 /// Index of a service port in a snapshot.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -138,90 +135,6 @@ impl Port {
     /// [`Snapshot::default_route`] for every one.
     pub fn tells_connections_apart(&self) -> bool {
         !self.index.without_http().is_empty()
-    }
-}
-
-/// A rule compiled for one port.
-#[derive(Debug)]
-pub struct Rule {
-    pub(crate) id: RuleId,
-    pub(crate) origin: Origin,
-    pub(crate) precedence: i32,
-    /// Alternatives; empty: always.
-    pub(crate) any_of: Box<[Conditions]>,
-    /// Subset and weight of each target.
-    pub(crate) targets: Box<[(SubsetId, u32)]>,
-    pub(crate) table: SlotTable,
-    pub(crate) timeout: Duration,
-    pub(crate) retries: Option<Retries>,
-    pub(crate) fault: Fault,
-    pub(crate) l4_fault: L4Fault,
-    pub(crate) overrides: Overrides,
-    pub(crate) redirect: Option<Redirect>,
-    pub(crate) rewrite: Rewrite,
-    pub(crate) append_headers: Box<[(HeaderName, HeaderValue)]>,
-    pub(crate) cors: Option<Cors>,
-    /// Subset of each mirror with the share of requests that are copied there.
-    pub(crate) mirrors: Box<[(SubsetId, Fraction)]>,
-    pub(crate) refuses_upgrades: bool,
-}
-
-impl Rule {
-    /// Its index; dense from 0 to [`Snapshot::rule_count`].
-    pub const fn id(&self) -> RuleId {
-        self.id
-    }
-    /// Where it was written.
-    pub const fn origin(&self) -> &Origin {
-        &self.origin
-    }
-    /// Larger is tried first.
-    pub const fn precedence(&self) -> i32 {
-        self.precedence
-    }
-    /// Subset and weight of each target, as written.
-    pub fn targets(&self) -> &[(SubsetId, u32)] {
-        &self.targets
-    }
-    /// Which target's turn it is, by cursor.
-    pub const fn table(&self) -> &SlotTable {
-        &self.table
-    }
-    /// Limit of a whole request that does not ask for another.
-    pub const fn timeout(&self) -> Duration {
-        self.timeout
-    }
-    /// Retries of a request with these header fields.
-    pub fn retries(&self, headers: &HeaderMap) -> Option<Retries> {
-        self.overrides.retries(self.retries, headers)
-    }
-    /// Faults for a request with these header fields.
-    pub fn fault(&self, headers: &HeaderMap) -> Fault {
-        self.overrides.fault(self.fault, headers)
-    }
-    /// Answer instead of forwarding.
-    pub const fn redirect(&self) -> Option<&Redirect> {
-        self.redirect.as_ref()
-    }
-    /// Another path or host towards the endpoint.
-    pub const fn rewrite(&self) -> &Rewrite {
-        &self.rewrite
-    }
-    /// Fields added to what is forwarded, beside those of the same name.
-    pub fn append_headers(&self) -> &[(HeaderName, HeaderValue)] {
-        &self.append_headers
-    }
-    /// True when requests for another protocol are refused.
-    pub const fn refuses_upgrades(&self) -> bool {
-        self.refuses_upgrades
-    }
-    /// What pages of other origins may do.
-    pub const fn cors(&self) -> Option<&Cors> {
-        self.cors.as_ref()
-    }
-    /// Where copies of requests are sent, each with the share of requests that are copied there.
-    pub fn mirrors(&self) -> &[(SubsetId, Fraction)] {
-        &self.mirrors
     }
 }
 

@@ -127,10 +127,6 @@ async fn answer(
         if let Some(own) = own_answer(rule, &seen(&session, &head), additions)? {
             return Ok(Reply::Own(own));
         }
-        if rule.refuses_upgrades() && headers::is_upgrade(&head.headers) {
-            let detail = "the rule allows no upgrades";
-            return Err(ProxyError::new(Kind::UpgradeNotAllowed, detail));
-        }
     }
 
     let turn = worker.views().take_turn(&view, &route);
@@ -196,6 +192,10 @@ fn own_answer(
         }
     }
     let Some(redirect) = rule.redirect() else {
+        if rule.refuses_upgrades() && headers::is_upgrade(request.headers) {
+            let detail = "the rule allows no upgrades";
+            return Err(ProxyError::new(Kind::UpgradeNotAllowed, detail));
+        }
         return Ok(None);
     };
     let location = redirect.location(request);
