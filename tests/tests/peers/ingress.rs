@@ -81,7 +81,7 @@ fn curl_comes_in() -> Result<()> {
         ("--http2", "https", "https", "2"),
         ("--http1.1", "http", "http", "1.1"),
         ("--http2-prior-knowledge", "http", "http", "2"),
-        ("--http1.0", "https", "https", "1.1"),
+        ("--http1.0", "https", "https", "1"),
     ] {
         let url = format!("{url}://{HOST}/echo");
         let answer = curl(&site, &trust, &[version, "-w", "%{http_version}", &url])?;
