@@ -33,8 +33,11 @@ pub const ADDRESSES: &str = "ADDRESSES";
 /// ancestor counts.
 pub const CONFINEMENT: &str = "CONFINEMENT";
 
+/// Least-recently-used hash: [`FlowKey`](crate::flow::FlowKey) → [`Flow`](crate::flow::Flow).
+pub const FLOWS: &str = "FLOWS";
+
 /// Every map that is pinned, in the order in which they are created.
-pub const MAPS: [&str; 15] = [
+pub const MAPS: [&str; 16] = [
     FRONTENDS,
     SERVICES,
     SLOTS,
@@ -50,6 +53,7 @@ pub const MAPS: [&str; 15] = [
     NETWORKS,
     ADDRESSES,
     CONFINEMENT,
+    FLOWS,
 ];
 
 /// Program on `cgroup/connect4`.
@@ -60,14 +64,26 @@ pub const PROGRAM_CONNECT6: &str = "router_connect6";
 pub const PROGRAM_SOCK_RELEASE: &str = "router_release";
 /// Program on `sock_ops`.
 pub const PROGRAM_SOCK_OPS: &str = "router_sockops";
+/// Program on `cgroup/sendmsg4`.
+pub const PROGRAM_SENDMSG4: &str = "router_sendmsg4";
+/// Program on `cgroup/sendmsg6`.
+pub const PROGRAM_SENDMSG6: &str = "router_sendmsg6";
+/// Program on `cgroup/recvmsg4`.
+pub const PROGRAM_RECVMSG4: &str = "router_recvmsg4";
+/// Program on `cgroup/recvmsg6`.
+pub const PROGRAM_RECVMSG6: &str = "router_recvmsg6";
 
-/// Every program, in the order in which they are attached: releases and hand-overs are in place before the first
-/// connection is routed.
-pub const PROGRAMS: [&str; 4] = [
+/// Every program, in the order in which they are attached: releases, hand-overs and the way back are in place before the
+/// first connection or datagram is routed.
+pub const PROGRAMS: [&str; 8] = [
     PROGRAM_SOCK_RELEASE,
     PROGRAM_SOCK_OPS,
     PROGRAM_CONNECT4,
     PROGRAM_CONNECT6,
+    PROGRAM_RECVMSG4,
+    PROGRAM_RECVMSG6,
+    PROGRAM_SENDMSG4,
+    PROGRAM_SENDMSG6,
 ];
 
 /// Frontends (address, port, protocol) that fit.
@@ -92,6 +108,8 @@ pub const MAX_NETWORKS: u32 = 16_384;
 pub const MAX_ADDRESSES: u32 = 524_288;
 /// Confined and exempt cgroups that fit.
 pub const MAX_CONFINEMENT: u32 = 131_072;
+/// Flows of datagrams that fit, each of which takes two: about 4 MiB of the kernel's memory.
+pub const MAX_FLOWS: u32 = 32_768;
 /// Connections between SYN and accept that fit.
 pub const MAX_HANDOVERS: u32 = 65_536;
 /// Shards of the counters; a processor counts in shard `cpu % COUNTER_SHARDS`.

@@ -17,6 +17,7 @@
 pub mod abi;
 pub mod connection;
 pub mod endpoint;
+pub mod flow;
 pub mod limit;
 pub mod net;
 pub mod network;
@@ -29,4 +30,4 @@ pub mod source;
 
 /// The layout of every map. It is part of the pin path and of [`settings::Settings`], so an agent never reads maps
 /// of another layout. Raise it with every change of a type in this crate.
-pub const ABI_VERSION: u32 = 5;
+pub const ABI_VERSION: u32 = 6;

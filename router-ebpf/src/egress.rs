@@ -41,6 +41,14 @@ pub(crate) fn network(frontend: &FrontendKey) -> Option<(u32, bool)> {
     Some((entry.service, named))
 }
 
+/// True when some callers may reach nothing that is not declared.
+#[inline(always)]
+pub(crate) fn is_restricted() -> bool {
+    SETTINGS
+        .get(0)
+        .is_some_and(|settings| settings.egress == EGRESS_REGISTRY_ONLY)
+}
+
 /// True when the caller may reach nothing that is not declared.
 #[inline(always)]
 pub(crate) fn confines_caller(settings: &Settings) -> bool {
@@ -59,7 +67,7 @@ pub(crate) fn unknown(destination: &impl Destination) -> Verdict {
     if is_known(&addr, port) || !is_confined() {
         return Ok(Reason::NotAService);
     }
-    if port.0 == DNS.0 && lookup::service(PROTOCOL_TCP, addr, port).is_some() {
+    if port.0 == DNS.0 && lookup::service(PROTOCOL_TCP, addr, port).is_some_and(|found| !found.named) {
         return Ok(Reason::NotAService);
     }
     Err(Reason::UnknownDestination)
@@ -69,7 +77,7 @@ const DNS: Be16 = Be16::from_port(DNS_PORT);
 
 /// True for this host itself, link-local name servers, and what the agent says is known.
 #[inline(always)]
-fn is_known(addr: &Addr, port: Be16) -> bool {
+pub(crate) fn is_known(addr: &Addr, port: Be16) -> bool {
     // Asked twice for the same reason as frontends are.
     is_loopback(addr)
         || (port.0 == DNS.0 && is_link_local(addr))

@@ -5,7 +5,7 @@ use core::ptr::read_volatile;
 use router_common::{
     net::{Addr, Be16},
     route::{RouteKind, RouteWord},
-    service::{FrontendKey, Service},
+    service::{FrontendKey, PROTOCOL_UDP, Service},
 };
 
 use crate::{
@@ -31,6 +31,8 @@ pub(crate) fn service(protocol: u8, addr: Addr, port: Be16) -> Option<Found> {
     let index = unsafe { FRONTENDS.get(&key).or_else(|| FRONTENDS.get(&key)) };
     let (index, named) = match index {
         Some(index) => (*index, false),
+        // Networks are reached over TCP.
+        None if protocol == PROTOCOL_UDP => return None,
         None => egress::network(&key)?,
     };
     let service = SERVICES.get_ptr_mut(index)?;

@@ -46,6 +46,32 @@ pub(crate) fn router_connect6(ctx: SockAddrContext) -> i32 {
     verdict::finish(&ctx, hooks::connect::connect(&rewrite::V6(&ctx)))
 }
 
+/// Datagrams over IPv4 of sockets that send without connecting; of sockets of either family.
+#[cgroup_sock_addr(sendmsg4)]
+pub(crate) fn router_sendmsg4(ctx: SockAddrContext) -> i32 {
+    verdict::finish_datagram(&ctx, hooks::datagram::send(&rewrite::V4(&ctx)))
+}
+
+/// Datagrams over IPv6 of sockets that send without connecting.
+#[cgroup_sock_addr(sendmsg6)]
+pub(crate) fn router_sendmsg6(ctx: SockAddrContext) -> i32 {
+    verdict::finish_datagram(&ctx, hooks::datagram::send(&rewrite::V6Datagram(&ctx)))
+}
+
+/// Who sent what an IPv4 socket receives.
+#[cgroup_sock_addr(recvmsg4)]
+pub(crate) fn router_recvmsg4(ctx: SockAddrContext) -> i32 {
+    hooks::datagram::receive(&rewrite::V4(&ctx));
+    verdict::PROCEED
+}
+
+/// Who sent what an IPv6 socket receives, over IPv4 too.
+#[cgroup_sock_addr(recvmsg6)]
+pub(crate) fn router_recvmsg6(ctx: SockAddrContext) -> i32 {
+    hooks::datagram::receive(&rewrite::V6(&ctx));
+    verdict::PROCEED
+}
+
 /// Every socket that is closed.
 #[cgroup_sock(sock_release)]
 pub(crate) fn router_release(ctx: SockContext) -> i32 {

@@ -11,12 +11,13 @@ use aya_ebpf::{
     cty::c_void,
     helpers::generated::bpf_sk_storage_get,
     macros::{btf_map, map},
-    maps::{Array, HashMap, LpmTrie},
+    maps::{Array, HashMap, LpmTrie, LruHashMap},
 };
 use router_common::{
     abi,
     connection::{Connection, Origin, Tuple},
     endpoint::{Endpoint, EndpointState},
+    flow::{Flow, FlowKey},
     limit::Limit,
     net::Addr,
     network::{NetworkAddr, NetworkEntry},
@@ -62,6 +63,8 @@ pub(crate) static ADDRESSES: HashMap<Addr, u32> =
 #[map]
 pub(crate) static CONFINEMENT: HashMap<u64, u32> =
     HashMap::with_max_entries(abi::MAX_CONFINEMENT, BPF_F_NO_PREALLOC);
+#[map]
+pub(crate) static FLOWS: LruHashMap<FlowKey, Flow> = LruHashMap::with_max_entries(abi::MAX_FLOWS, 0);
 #[btf_map]
 static CONNECTIONS: SkStorage<Connection> = SkStorage::new();
 

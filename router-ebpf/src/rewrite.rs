@@ -111,6 +111,32 @@ impl Destination for V6<'_> {
     }
 }
 
+/// A context of `sendmsg6`. Datagrams to v4-mapped addresses are not seen there but in `sendmsg4`, and the kernel takes no
+/// IPv4 address in their place (`udpv6_sendmsg`, ENOTSUPP).
+pub(crate) struct V6Datagram<'c>(pub(crate) &'c SockAddrContext);
+
+impl Destination for V6Datagram<'_> {
+    #[inline(always)]
+    fn context(&self) -> &SockAddrContext {
+        self.0
+    }
+
+    #[inline(always)]
+    fn addr(&self) -> Addr {
+        V6(self.0).addr()
+    }
+
+    #[inline(always)]
+    fn reaches(&self, addr: &Addr) -> bool {
+        !addr.is_v4()
+    }
+
+    #[inline(always)]
+    fn set_addr(&self, addr: &Addr) {
+        V6(self.0).set_addr(addr);
+    }
+}
+
 /// Both ends of a connection, as `sock_ops` shows them.
 pub(crate) struct Ends {
     pub(crate) local: Addr,

@@ -15,13 +15,13 @@ use crate::maps::{COUNTERS, fetch_add};
 /// reach [`finish`].
 pub(crate) type Verdict = Result<Reason, Reason>;
 
-const PROCEED: i32 = 1;
+pub(crate) const PROCEED: i32 = 1;
 /// Reason numbers are below 32.
 const REASON_MASK: u32 = 31;
 const REFUSE: i32 = 0;
 const ECONNREFUSED: i32 = 111;
 
-/// The sole exit of the connect programs.
+/// The sole exit of the connect programs, beside [`finish_datagram`] of the others.
 #[inline(always)]
 pub(crate) fn finish(ctx: &SockAddrContext, verdict: Verdict) -> i32 {
     match verdict {
@@ -34,6 +34,24 @@ pub(crate) fn finish(ctx: &SockAddrContext, verdict: Verdict) -> i32 {
             debug!(ctx, "refused: reason {}", reason as u8);
             // Without it the caller would see EPERM.
             unsafe { bpf_set_retval(-ECONNREFUSED) };
+            REFUSE
+        }
+    }
+}
+
+/// The exit of the programs that route datagrams. A refused one fails with EPERM. Not every datagram is counted: see
+/// [`send`](crate::hooks::datagram::send).
+#[inline(always)]
+pub(crate) fn finish_datagram(ctx: &SockAddrContext, verdict: Option<Verdict>) -> i32 {
+    match verdict {
+        None => PROCEED,
+        Some(Ok(reason)) => {
+            count(reason);
+            PROCEED
+        }
+        Some(Err(reason)) => {
+            count(reason);
+            debug!(ctx, "datagram refused: reason {}", reason as u8);
             REFUSE
         }
     }

@@ -9,6 +9,7 @@ mod network;
 mod tcp_client;
 mod tcp_server;
 mod tls;
+mod udp;
 
 use std::{
     collections::BTreeMap,
@@ -145,6 +146,8 @@ impl Process {
             Command::ServeHttp { port, behaviour } => {
                 lock(&self.http).insert(port, http_server::start(&self.name, port, behaviour)?);
             }
+            Command::ServeUdp { port } => udp::serve(&self.name, port)?,
+            Command::Datagrams(datagrams) => return udp::ask(&datagrams, stop).map(Answer::Connected),
             Command::ServeTls {
                 port,
                 certificate,

@@ -63,6 +63,13 @@ pub enum Command {
         /// The certificate's private key, PKCS 8.
         key: Vec<u8>,
     },
+    /// Listens on `port`, both families, for datagrams: answers each with the pod's name.
+    ServeUdp {
+        /// Port on every address.
+        port: u16,
+    },
+    /// Sends datagrams without connecting.
+    Datagrams(Datagrams),
     /// Opens a TLS connection and reads a line.
     Tls(Tls),
     /// Changes how the HTTP server on `port` answers.
@@ -93,6 +100,49 @@ pub enum Command {
         /// Its request's number.
         id: u64,
     },
+}
+
+/// Datagrams to send, each after the answer to the one before it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Datagrams {
+    /// Where to.
+    pub target: SocketAddr,
+    /// Sockets, one after the other.
+    pub sockets: u64,
+    /// Datagrams of each socket.
+    pub each: u64,
+    /// Send to an IPv4 target from IPv6 sockets.
+    pub mapped: bool,
+    /// Wait for no answers: the time of all sends is what is asked for, as `slowest_us`.
+    pub unanswered: bool,
+}
+
+impl Datagrams {
+    /// `each` datagrams from each of so many `sockets`.
+    pub fn to(target: SocketAddr, sockets: u64, each: u64) -> Self {
+        Self {
+            target,
+            sockets,
+            each,
+            mapped: false,
+            unanswered: false,
+        }
+    }
+
+    /// Waits for no answers.
+    #[must_use]
+    pub fn unanswered(self) -> Self {
+        Self {
+            unanswered: true,
+            ..self
+        }
+    }
+
+    /// Uses IPv6 sockets for an IPv4 target.
+    #[must_use]
+    pub fn mapped(self) -> Self {
+        Self { mapped: true, ..self }
+    }
 }
 
 /// A TLS connection to open.
@@ -326,7 +376,8 @@ impl Http {
 pub enum Answer {
     /// Done; nothing to tell.
     Done,
-    /// Of [`Command::Connect`].
+    /// Of [`Command::Connect`], and of [`Command::Datagrams`]: answers by server; errors are failed exchanges, answers from
+    /// another address (`from ADDRESS`), and `moved` for each answer from another server than the one before.
     Connected(Connected),
     /// Of [`Command::Http`].
     Replies(Replies),

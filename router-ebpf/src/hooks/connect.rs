@@ -69,7 +69,7 @@ fn route(destination: &impl Destination, found: Found) -> Verdict {
 }
 
 #[inline(always)]
-fn refusal(word: RouteWord) -> Reason {
+pub(crate) fn refusal(word: RouteWord) -> Reason {
     match word.detail() {
         n if n == Reason::NoEndpoints as u8 => Reason::NoEndpoints,
         n if n == Reason::NoWeight as u8 => Reason::NoWeight,
@@ -82,12 +82,14 @@ fn refusal(word: RouteWord) -> Reason {
 #[inline(always)]
 fn to_proxy_or(destination: &impl Destination, found: Found, word: RouteWord) -> Verdict {
     let settings = SETTINGS.get(0).ok_or(Reason::Inconsistent)?;
+    let confined = found.named && egress::confines_caller(settings);
     if is_alive(settings) {
-        return to_proxy(destination, found, settings).map(|()| Reason::Proxied);
+        let flags = if confined { CONFINED_CALLER } else { 0 };
+        return to_proxy(destination, (found, flags), settings).map(|()| Reason::Proxied);
     }
     if found.named {
         // The default route is for hosts of the service, and nobody is there to say whether this is one.
-        return if egress::confines_caller(settings) {
+        return if confined {
             Err(Reason::ProxyDown)
         } else {
             Ok(Reason::ProxyDownDirect)
@@ -145,7 +147,11 @@ fn hold(destination: &impl Destination, choice: &Choice) -> Result<(), Reason> {
 
 /// Remembers the origin for the hand-over and rewrites to the proxy.
 #[inline(always)]
-fn to_proxy(destination: &impl Destination, found: Found, settings: &Settings) -> Result<(), Reason> {
+fn to_proxy(
+    destination: &impl Destination,
+    (found, flags): (Found, u16),
+    settings: &Settings,
+) -> Result<(), Reason> {
     let (addr, port) = (destination.addr(), destination.port());
     let proxy = if addr.is_v4() {
         settings.proxy_v4
@@ -155,13 +161,12 @@ fn to_proxy(destination: &impl Destination, found: Found, settings: &Settings) -
     if proxy == Addr([0; 4]) || !destination.reaches(&proxy) {
         return Err(Reason::FamilyMismatch);
     }
-    let confined = found.named && egress::confines_caller(settings);
     let mut fresh = Connection {
         state: STATE_PROXIED,
         origin: Origin {
             addr,
             port,
-            flags: if confined { CONFINED_CALLER } else { 0 },
+            flags,
             service: found.index,
             cgroup: source::cgroup(),
         },
@@ -234,7 +239,7 @@ fn own(connection: &mut Connection) -> Verdict {
 
 /// Counts what became of the connection at its service.
 #[inline(always)]
-fn count(found: Found, verdict: Verdict) {
+pub(crate) fn count(found: Found, verdict: Verdict) {
     // SAFETY: the value lives as long as the map.
     let counter = unsafe {
         match verdict {

@@ -28,6 +28,10 @@ pub(super) enum AttachType {
     SockOps = 3,
     Connect4 = 10,
     Connect6 = 11,
+    Sendmsg4 = 14,
+    Sendmsg6 = 15,
+    Recvmsg4 = 19,
+    Recvmsg6 = 20,
     SockRelease = 34,
 }
 
@@ -190,9 +194,21 @@ pub(super) fn entries<K: aya::Pod, V: aya::Pod + Default>(
     map: BorrowedFd<'_>,
     blank: K,
 ) -> io::Result<Vec<(K, V)>> {
+    entries_up_to(map, blank, usize::MAX)
+}
+
+/// The same, but no more than `most`: where the kernel removes entries by itself, the walk may begin again and again.
+pub(super) fn entries_up_to<K: aya::Pod, V: aya::Pod + Default>(
+    map: BorrowedFd<'_>,
+    blank: K,
+    most: usize,
+) -> io::Result<Vec<(K, V)>> {
     let mut found = Vec::new();
     let mut previous: Option<K> = None;
     loop {
+        if found.len() == most {
+            return Ok(found);
+        }
         let mut next = blank;
         let attr = ElemAttr {
             map_fd: map.as_raw_fd() as u32,

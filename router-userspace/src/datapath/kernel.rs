@@ -315,10 +315,18 @@ impl Links<'_> {
 
 fn load_program(program: &mut Program, name: &'static str) -> Result<AttachType, KernelError> {
     let (loaded, attach_type) = match program {
-        Program::CgroupSockAddr(program) if name == abi::PROGRAM_CONNECT4 => {
-            (program.load(), AttachType::Connect4)
+        Program::CgroupSockAddr(program) => {
+            let attach_type = match name {
+                abi::PROGRAM_CONNECT4 => AttachType::Connect4,
+                abi::PROGRAM_CONNECT6 => AttachType::Connect6,
+                abi::PROGRAM_SENDMSG4 => AttachType::Sendmsg4,
+                abi::PROGRAM_SENDMSG6 => AttachType::Sendmsg6,
+                abi::PROGRAM_RECVMSG4 => AttachType::Recvmsg4,
+                abi::PROGRAM_RECVMSG6 => AttachType::Recvmsg6,
+                _ => return Err(KernelError::NoProgram(name)),
+            };
+            (program.load(), attach_type)
         }
-        Program::CgroupSockAddr(program) => (program.load(), AttachType::Connect6),
         Program::CgroupSock(program) => (program.load(), AttachType::SockRelease),
         Program::SockOps(program) => (program.load(), AttachType::SockOps),
         _ => return Err(KernelError::NoProgram(name)),

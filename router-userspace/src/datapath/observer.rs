@@ -230,6 +230,10 @@ fn hook_of(program: &str) -> &'static str {
     match program {
         abi::PROGRAM_CONNECT4 => "cgroup/connect4",
         abi::PROGRAM_CONNECT6 => "cgroup/connect6",
+        abi::PROGRAM_SENDMSG4 => "cgroup/sendmsg4",
+        abi::PROGRAM_SENDMSG6 => "cgroup/sendmsg6",
+        abi::PROGRAM_RECVMSG4 => "cgroup/recvmsg4",
+        abi::PROGRAM_RECVMSG6 => "cgroup/recvmsg6",
         abi::PROGRAM_SOCK_RELEASE => "cgroup/sock_release",
         abi::PROGRAM_SOCK_OPS => "sock_ops",
         _ => "unknown",

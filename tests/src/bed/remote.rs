@@ -20,7 +20,10 @@ use anyhow::{Context, Result, anyhow, bail};
 
 use crate::{
     process,
-    protocol::{Answer, Behaviour, Command, Connect, Connected, Http, Replies, Request, Response, Seen, Tls},
+    protocol::{
+        Answer, Behaviour, Command, Connect, Connected, Datagrams, Http, Replies, Request, Response, Seen,
+        Tls,
+    },
 };
 
 /// An answer that takes longer is a failed test.
@@ -164,6 +167,24 @@ impl Remote {
             key,
         })
         .map(drop)
+    }
+
+    /// Answers datagrams on `port` of every address.
+    ///
+    /// # Errors
+    ///
+    /// The port is taken.
+    pub fn serve_udp(&self, port: u16) -> Result<()> {
+        self.call(Command::ServeUdp { port }).map(drop)
+    }
+
+    /// Sends datagrams.
+    ///
+    /// # Errors
+    ///
+    /// The process is gone; lost answers are counted, not errors.
+    pub fn datagrams(&self, datagrams: Datagrams) -> Result<Connected> {
+        self.begin(Command::Datagrams(datagrams))?.connected()
     }
 
     /// What a server of TLS says, or the name of the error.

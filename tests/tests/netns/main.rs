@@ -8,6 +8,7 @@ mod balancing;
 mod bed;
 mod breaker;
 mod changes;
+mod datagrams;
 mod egress;
 mod explain;
 mod filters;
@@ -40,6 +41,7 @@ fn main() -> ExitCode {
         ("sources", sources::TESTS),
         ("subnets", subnets::TESTS),
         ("udp", udp::TESTS),
+        ("datagrams", datagrams::TESTS),
         ("changes", changes::TESTS),
         ("lifecycle", lifecycle::TESTS),
         ("http", http::TESTS),

@@ -4,6 +4,7 @@ use std::{collections::BTreeSet, io, net::SocketAddr, os::fd::AsFd as _};
 
 use router_common::{
     abi,
+    flow::{Flow, FlowKey, TO_ENDPOINT},
     net::{Addr, Be16},
     network::{BITS_BEFORE_ADDR, CONFINED, NetworkEntry, NetworkKey, UNKNOWN_ONLY},
     reason::Reason,
@@ -88,6 +89,7 @@ pub(super) fn contents(observer: &KernelObserver) -> io::Result<Vec<MapContents>
         map(abi::NETWORKS, abi::MAX_NETWORKS, networks(observer)?),
         map(abi::ADDRESSES, abi::MAX_ADDRESSES, addresses(observer)?),
         map(abi::CONFINEMENT, abi::MAX_CONFINEMENT, confinement(observer)?),
+        map(abi::FLOWS, abi::MAX_FLOWS, flows(observer)?),
         map(abi::COUNTERS, abi::COUNTER_SHARDS, vec![counters(observer)]),
     ])
 }
@@ -143,6 +145,24 @@ fn confinement(observer: &KernelObserver) -> io::Result<Vec<MapEntry>> {
     let cgroup =
         |&(cgroup, value): &(u64, u32)| entry(cgroup, vec![("confined", (value == CONFINED).to_string())]);
     Ok(cgroups.iter().map(cgroup).collect())
+}
+
+fn flows(observer: &KernelObserver) -> io::Result<Vec<MapEntry>> {
+    let most = abi::MAX_FLOWS as usize;
+    let mut flows: Vec<(FlowKey, Flow)> =
+        bpf::entries_up_to(observer.maps.flows.as_fd(), FlowKey::default(), most)?;
+    flows.retain(|(key, _)| key.direction == TO_ENDPOINT);
+    flows.sort_unstable_by_key(|(key, _)| *key);
+    flows.dedup_by_key(|(key, _)| *key);
+    let flow = |(key, value): &(FlowKey, Flow)| {
+        let dialled = SocketAddr::new(key.addr.to_ip(), key.port.port());
+        let endpoint = SocketAddr::new(value.addr.to_ip(), value.port.port());
+        entry(
+            format!("socket {} to {dialled}", key.cookie),
+            vec![("endpoint", endpoint.to_string())],
+        )
+    };
+    Ok(flows.iter().map(flow).collect())
 }
 
 const fn map(map: &'static str, capacity: u32, entries: Vec<MapEntry>) -> MapContents {
