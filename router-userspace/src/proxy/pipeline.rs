@@ -160,12 +160,7 @@ async fn answer(
     mirrors.start(worker, &head, || {
         Deadline::new(mirror::timeout(timeout), Instant::now(), exchange.request.clone())
     });
-    let framing = if matches!(body, OutboundBody::Empty) {
-        BodyFraming::Empty
-    } else {
-        BodyFraming::Unknown
-    };
-    headers::address(&mut head, http2, framing)?;
+    headers::address(&mut head, http2, framing(&body))?;
 
     let deadline = Deadline::new(timeout, Instant::now(), exchange.request.clone());
     let answer = forward(exchange, &destination, Outbound { head, body }, deadline.clone()).await?;
@@ -240,6 +235,13 @@ fn route<'s>(
             exchange.let_in(rule);
             Err(NoRoute::NoService.into())
         }
+    }
+}
+
+const fn framing(body: &OutboundBody) -> BodyFraming {
+    match body {
+        OutboundBody::Empty => BodyFraming::Empty,
+        OutboundBody::Once(_) | OutboundBody::Replay(_) => BodyFraming::Unknown,
     }
 }
 
