@@ -42,7 +42,7 @@ pub struct Rule {
 }
 
 impl Rule {
-    /// Its index; dense from 0 to [`Snapshot::rule_count`].
+    /// Its index; dense from 0 to [`Snapshot::rule_count`](super::Snapshot::rule_count).
     pub const fn id(&self) -> RuleId {
         self.id
     }

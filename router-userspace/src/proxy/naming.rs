@@ -2,7 +2,7 @@
 //! are, so that whoever serves the connection reads them as the client sent them; TLS is not ended here.
 //!
 //! The name is the client's word: nobody asks whether the dialled address is the host's. It does not decide who may be
-//! reached; [`decide`](super::decide) does.
+//! reached; [`decide`](super::decide()) does.
 
 use std::time::Duration;
 
