@@ -73,13 +73,15 @@ fn broken_file() -> Result<()> {
             let status = agent.status().ok()?;
             let config = &status["config"];
             let told = config["findings"].to_string();
-            (config["accepted"] == false && told.contains(named)).then(|| config.clone())
+            let is_told = told.contains(named) && told.contains(code);
+            (config["accepted"] == false && is_told).then(|| config.clone())
         });
         let config = refused.with_context(|| format!("{:?}\n{}", agent.status(), agent.log_tail()))?;
         ensure!(config["generation"] == generation, "{config}");
         // The log is written by a thread of its own.
         wait::until("the log to say what is wrong", SOON, || {
-            agent.log().ok()?.contains(named).then_some(())
+            let log = agent.log().ok()?;
+            (log.contains(named) && log.contains(code)).then_some(())
         })?;
         counted(&agent, code, "error")?;
         let seen = cluster.b.connect(Connect::to(STORE, 100))?;
