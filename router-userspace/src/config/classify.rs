@@ -210,7 +210,7 @@ impl Reader<'_> {
     ) -> Option<Document<T>> {
         let metadata = tree.get("metadata").cloned().unwrap_or_default();
         let (namespace, name) = self.identify(kind, &metadata)?;
-        match decode::decode::<T>(&mut tree, None, &self.position) {
+        match decode::decode::<T>(&mut tree, &self.position) {
             Ok(body) => {
                 debug_assert_eq!(body.metadata().name.as_deref(), Some(&*name));
                 Some(Document {
@@ -386,16 +386,16 @@ impl Reader<'_> {
     fn rule(&mut self, kind: RuleKind, names: (Arc<str>, Arc<str>), spec: &mut Value) {
         let findings = match kind {
             RuleKind::RouteRule => self
-                .decoded(kind, names, spec)
+                .decoded(names, spec)
                 .map(|d| self.documents.route_rules.push(d)),
             RuleKind::DestinationPolicy => self
-                .decoded(kind, names, spec)
+                .decoded(names, spec)
                 .map(|d| self.documents.destination_policies.push(d)),
             RuleKind::IngressRule => self
-                .decoded(kind, names, spec)
+                .decoded(names, spec)
                 .map(|d| self.documents.ingress_rules.push(d)),
             RuleKind::EgressRule => self
-                .decoded(kind, names, spec)
+                .decoded(names, spec)
                 .map(|d| self.documents.egress_rules.push(d)),
         };
         if let Err(findings) = findings {
@@ -405,11 +405,10 @@ impl Reader<'_> {
 
     fn decoded<T: DeserializeOwned>(
         &self,
-        kind: RuleKind,
         (namespace, name): (Arc<str>, Arc<str>),
         spec: &mut Value,
     ) -> Result<Document<T>, Vec<Finding>> {
-        let body = decode::decode(spec, Some(kind), &self.position)?;
+        let body = decode::decode(spec, &self.position)?;
         Ok(Document {
             namespace,
             name,

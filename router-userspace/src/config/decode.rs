@@ -1,15 +1,12 @@
 //! Tree → typed object, with every fault of its shape as a finding.
 //!
-//! It knows the errors that serde speaks, and which fields are refused by name; it does not know what fields mean.
+//! It knows the errors that serde speaks; it does not know what fields mean.
 
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use serde_path_to_error::Segment;
 
-use super::{
-    rules_v1alpha1::{NOT_SUPPORTED_YET, RuleKind},
-    source::{self, Position},
-};
+use super::source::{self, Position};
 use crate::finding::{Finding, codes};
 
 /// Faults of one object that are reported at most.
@@ -17,11 +14,7 @@ const MAX_FAULTS: usize = 32;
 
 /// Decodes `tree`. After a fault the value at fault is taken out and the rest is read again, so that one reading
 /// reports them all.
-pub(super) fn decode<T: DeserializeOwned>(
-    tree: &mut Value,
-    kind: Option<RuleKind>,
-    position: &Position,
-) -> Result<T, Vec<Finding>> {
+pub(super) fn decode<T: DeserializeOwned>(tree: &mut Value, position: &Position) -> Result<T, Vec<Finding>> {
     // Keeping track of the path costs several times as much as decoding: it is done where there is a fault.
     if let Ok(object) = T::deserialize(&*tree) {
         return Ok(object);
@@ -47,7 +40,7 @@ pub(super) fn decode<T: DeserializeOwned>(
                 .iter()
                 .any(|f| f.place.field.contains(&format!("{path}.")));
         if !is_consequence {
-            findings.push(explain(&path, &message, kind, position));
+            findings.push(explain(&path, &message, position));
         }
         if is_consequence || findings.len() == MAX_FAULTS || !take_out(tree, &way) {
             return Err(findings);
@@ -87,17 +80,7 @@ fn take_out(tree: &mut Value, path: &[Segment]) -> bool {
     node.as_object_mut().is_some_and(|map| map.remove(last).is_some())
 }
 
-fn explain(path: &str, message: &str, kind: Option<RuleKind>, position: &Position) -> Finding {
-    let refused = kind.and_then(|kind| not_supported(kind, path));
-    if let Some(field) = refused {
-        let hint = "remove it, or keep this rule out of the configuration for now";
-        return position.finding(
-            &codes::NOT_SUPPORTED_YET,
-            path,
-            format!("`{field}` is not supported yet"),
-            hint,
-        );
-    }
+fn explain(path: &str, message: &str, position: &Position) -> Finding {
     if message.starts_with("unknown field") {
         let (name, known) = unknown_field(message);
         return position.finding(
@@ -121,30 +104,6 @@ fn explain(path: &str, message: &str, kind: Option<RuleKind>, position: &Positio
     }
     let (message, hint) = wrong_type(message);
     position.finding(&codes::WRONG_TYPE, path, message, hint)
-}
-
-/// The listed path that `path` is, in either spelling.
-fn not_supported(kind: RuleKind, path: &str) -> Option<&'static str> {
-    let mut plain = String::with_capacity(path.len());
-    let mut in_index = false;
-    let mut upper = false;
-    for c in path.chars() {
-        match c {
-            '[' => in_index = true,
-            ']' => in_index = false,
-            _ if in_index => {}
-            '_' => upper = true,
-            _ if upper => {
-                plain.push(c.to_ascii_uppercase());
-                upper = false;
-            }
-            _ => plain.push(c),
-        }
-    }
-    let listed = NOT_SUPPORTED_YET
-        .iter()
-        .find(|&&(of, field)| of == kind && field == plain);
-    listed.map(|&(_, field)| field)
 }
 
 /// Name and known names out of ``unknown field `x`, expected one of `a`, `b` ``.

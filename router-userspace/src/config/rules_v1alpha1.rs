@@ -1,7 +1,6 @@
 //! The 0.1 rules language as it is written, in all its historical spellings: strings and numbers, no behaviour.
 //!
-//! Every field may be absent here; [`compile`](crate::compile) says which must be there. Fields of the language that
-//! router does not do yet are not in these types but in [`NOT_SUPPORTED_YET`].
+//! Every field may be absent here; [`compile`](crate::compile) says which must be there.
 
 mod destination_policy;
 mod egress_rule;
@@ -19,10 +18,6 @@ pub use route_rule::{
     RequestMatch, RouteRule, SimpleRetry, SimpleTimeout, StringMatch, TransportCondition,
 };
 pub use scalar::{DurationText, IstioService, Labels, LoadBalancing, Opaque, ServiceReference, StatusText};
-
-/// Fields of the language that are refused by name, as paths without list positions: none at present. A field below one
-/// of these is never reached.
-pub const NOT_SUPPORTED_YET: &[(RuleKind, &str)] = &[];
 
 /// Kinds of objects of the language.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
