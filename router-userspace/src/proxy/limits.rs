@@ -83,7 +83,8 @@ pub struct Limits {
     /// Time for an upstream connection. Two repeated SYNs (after 1 s and 3 s) fit, and so does another attempt within
     /// the default timeout of a request. Envoy: 5 s; Istio: 10 s.
     pub connect_timeout: Duration,
-    /// Idle HTTP/1.1 connections kept per endpoint and pool; the one used longest ago goes first.
+    /// Idle HTTP/1.1 connections kept per endpoint and pool; the one used longest ago goes first. Fewer than clients use at
+    /// once would be opened and closed for each of their requests (Envoy, HAProxy: no bound).
     pub idle_per_endpoint: usize,
     /// Idle upstream connections are closed after this time.
     pub upstream_idle: Duration,
@@ -136,7 +137,7 @@ impl Default for Limits {
             tunnel_buffer: 32 * 1024,
             keepalive: Duration::from_secs(60),
             connect_timeout: Duration::from_secs(5),
-            idle_per_endpoint: 64,
+            idle_per_endpoint: 1024,
             upstream_idle: Duration::from_secs(30),
             streams_per_connection: 100,
             replay_bytes: 64 * 1024,
