@@ -27,6 +27,9 @@ pub(crate) const MANY_SERVICES: Size = Size {
     ..ALONE
 };
 
+/// The case that is compared with the floor.
+pub(crate) const FLOORED: &str = "h1-c64";
+
 /// A case.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Case {
@@ -177,6 +180,7 @@ impl Case {
         let lane = |system| move |size| Lane { system, size };
         let of = |system: System| -> Vec<Lane> {
             let sizes: &[Size] = match (self.lanes, system) {
+                (_, System::Floor) if self.name != FLOORED => &[],
                 (Lanes::All, _) => &[USUAL],
                 (Lanes::ByRules, System::Direct) => &[],
                 (Lanes::ByRules, _) => &[ONE_RULE, MANY_RULES],

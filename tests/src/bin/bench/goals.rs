@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::{
-    cases::{ALONE, MANY_RULES, MANY_SERVICES, ONE_RULE, USUAL},
+    cases::{ALONE, FLOORED, MANY_RULES, MANY_SERVICES, ONE_RULE, USUAL},
     control::Control,
     figures::{
         self, Results, Value, bytes_per_cpu_second, bytes_per_second, p50, p99, per_cpu_second, per_second,
@@ -55,9 +55,28 @@ fn goal(what: &str, bound: Bound, unit: &'static str, measured: Option<f64>) -> 
     }
 }
 
+/// What no proxy can do better than, which bounds the goals of its case: nothing that is wanted.
+fn floors(results: &Results) -> [Goal; 2] {
+    [
+        (
+            System::Nginx,
+            "the floor of that case, which looks at no byte, to nginx",
+        ),
+        (System::Haproxy, "the floor to HAProxy"),
+    ]
+    .map(|(peer, what)| Goal {
+        what: what.into(),
+        wanted: "–".into(),
+        measured: results.ratio(FLOORED, (System::Floor, USUAL), (peer, USUAL), per_cpu_second),
+        unit: "",
+        is_met: None,
+    })
+}
+
 /// Every goal.
 pub(crate) fn all(results: &Results, control: &Control) -> Vec<Goal> {
     let mut goals = layer7(results);
+    goals.extend(floors(results));
     goals.extend(layer4(results));
     goals.extend(plane(control));
     goals

@@ -9,6 +9,7 @@ mod clock;
 mod cluster;
 mod control;
 mod figures;
+mod floor;
 mod generate;
 mod goals;
 mod job;
@@ -77,6 +78,7 @@ fn main() -> ExitCode {
         [_, generate::GENERATE, job] => generate::run(job),
         [_, generate::WATCH, target] => generate::watch(target),
         [_, serve::SERVE, name] => serve::run(name),
+        [_, floor::FLOOR, listen, v1, v2] => floor::run(listen, [v1, v2]),
         _ => run(&Arguments::parse()),
     };
     outcome.unwrap_or_else(|error| {

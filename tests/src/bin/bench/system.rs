@@ -42,6 +42,8 @@ const READY_WITHIN: Duration = Duration::from_secs(60);
 pub(crate) enum System {
     /// The client connects to a server pod by itself.
     Direct,
+    /// A forwarder that looks at nothing: what the kernel alone takes.
+    Floor,
     /// This project.
     Router,
     /// Envoy.
@@ -101,8 +103,9 @@ enum Process<'a> {
 
 impl System {
     /// Every system, in the order of the tables.
-    pub(crate) const ALL: [Self; 5] = [
+    pub(crate) const ALL: [Self; 6] = [
         Self::Direct,
+        Self::Floor,
         Self::Router,
         Self::Envoy,
         Self::Nginx,
@@ -112,6 +115,7 @@ impl System {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Direct => "direct",
+            Self::Floor => "floor",
             Self::Router => "router",
             Self::Envoy => "Envoy",
             Self::Nginx => "nginx",
@@ -121,18 +125,18 @@ impl System {
 
     /// True for what others make.
     pub(crate) fn is_peer(self) -> bool {
-        !matches!(self, Self::Direct | Self::Router)
+        !matches!(self, Self::Direct | Self::Floor | Self::Router)
     }
 
-    /// True when connections are split over the versions.
+    /// True when requests and connections are split over the versions. The floor splits connections alone.
     pub(crate) fn splits(self) -> bool {
-        self != Self::Direct
+        !matches!(self, Self::Direct | Self::Floor)
     }
 
     /// What the program says of its version; none when it is not installed.
     pub(crate) fn version(self, programs: &Programs) -> Option<String> {
         let (program, argument): (&Path, _) = match self {
-            Self::Direct => return Some(String::new()),
+            Self::Direct | Self::Floor => return Some(String::new()),
             Self::Router => (&programs.router, "--version"),
             Self::Envoy => (programs.envoy.as_deref()?, "--version"),
             Self::Nginx => (Path::new("nginx"), "-v"),
@@ -152,6 +156,7 @@ impl System {
         }
         let (entry, process) = match self {
             Self::Direct => (direct(stage), Process::None),
+            Self::Floor => (floor(), Process::Peer(start_floor(stage)?)),
             Self::Envoy => {
                 let program = programs.envoy.as_deref().context("Envoy is not installed")?;
                 (peer(), Process::Peer(envoy::start(stage, size, program)?))
@@ -234,6 +239,28 @@ fn peer() -> Entry {
         echo: at(serve::ECHO),
         sink: at(serve::SINK),
     }
+}
+
+/// The floor knows one port.
+fn floor() -> Entry {
+    let at = SocketAddr::from((NODE_V4, HTTP1));
+    Entry {
+        http1: at,
+        http2: at,
+        greet: at,
+        echo: at,
+        sink: at,
+    }
+}
+
+fn start_floor(stage: &Stage) -> Result<Child> {
+    let listen = floor().http1.to_string();
+    let [v1, v2] = [0, 1].map(|index| stage.pods()[index].v4(serve::HTTP).to_string());
+    spawn(
+        stage,
+        &std::env::current_exe()?,
+        &[crate::floor::FLOOR, &listen, &v1, &v2],
+    )
 }
 
 /// The server pods' addresses.

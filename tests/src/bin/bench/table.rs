@@ -123,6 +123,7 @@ pub(crate) fn goals(goals: &[Goal]) -> Table {
             goal.measured
                 .map_or("–".into(), |value| format!("{value:.2} {}", goal.unit)),
             match goal.is_met {
+                None if goal.measured.is_some() => "–",
                 None => "not measured",
                 Some(true) => "yes",
                 Some(false) => "no",
