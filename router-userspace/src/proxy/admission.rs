@@ -3,7 +3,11 @@
 //!
 //! It does not know how connections are made.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    pin::{Pin, pin},
+    sync::Arc,
+    time::Duration,
+};
 
 use router_rules::policy::HttpLimits;
 use tokio::time::Instant;
@@ -85,7 +89,11 @@ impl<'v> Admission<'v> {
                 uses: self.limits.and_then(|l| l.limits.max_requests_per_connection),
                 turn: &mut self.turn,
             };
-            match attempt.within(pool.lend(wanted, &worker.stats)).await? {
+            let lent = {
+                let lending = pin!(pool.lend(wanted, &worker.stats));
+                attempt.within(lending).await?
+            };
+            match lent {
                 Ok(lease) => {
                     self.turn = None;
                     return Ok(lease);
@@ -187,7 +195,7 @@ impl Attempt {
     /// # Errors
     ///
     /// Its time is over.
-    pub(crate) async fn within<T>(&self, part: impl Future<Output = T>) -> Result<T, ProxyError> {
+    pub(crate) async fn within<T>(&self, part: Pin<&mut impl Future<Output = T>>) -> Result<T, ProxyError> {
         let Some(deadline) = &self.deadline else {
             return Ok(part.await);
         };

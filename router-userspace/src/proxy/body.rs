@@ -188,14 +188,14 @@ impl Drop for Metered {
     }
 }
 
-/// The body that an upstream connection sends.
+/// The body that an upstream connection sends. Small, because it is moved with the request's head, and most have none.
 pub(crate) enum RequestBody {
     Empty,
-    Stream(Metered),
+    Stream(Box<Metered>),
     /// One attempt's reading of a body that may be sent again.
-    Replay(replay::Reading),
+    Replay(Box<replay::Reading>),
     /// A mirror's copy of another request's body.
-    Copied(Copied),
+    Copied(Box<Copied>),
 }
 
 /// Why a request's body broke off.

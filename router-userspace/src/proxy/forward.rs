@@ -2,7 +2,7 @@
 //!
 //! It knows which subset was picked, not why.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
 use http::{Request, Response, request};
 use hyper::body::Incoming;
@@ -109,7 +109,7 @@ impl OutboundBody {
         match self {
             Self::Empty => RequestBody::Empty,
             Self::Once(body) => body.take().unwrap_or(RequestBody::Empty),
-            Self::Replay(replay) => RequestBody::Replay(replay.read()),
+            Self::Replay(replay) => RequestBody::Replay(Box::new(replay.read())),
         }
     }
 }
@@ -160,16 +160,27 @@ pub(crate) async fn forward(
 ) -> Result<Answer, ProxyError> {
     let mut admission = Admission::new(destination.limits, Waits::AsThePolicySays);
     let mut witness = Witness::new(destination.watch);
-    tokio::select! {
-        biased;
-        outcome = attempts(exchange, destination, outbound, &mut admission, &mut witness) => outcome,
-        () = deadline.passed() => {
-            if !admission.is_in_line() {
-                witness.timed_out();
-            }
-            Err(ProxyError::new(Kind::RequestTimeout, "upstream request timeout"))
+    // Here and below, a future that is given to another is pinned first: it holds a request's head, and would move with it.
+    let outcome = {
+        let attempts = pin!(attempts(
+            exchange,
+            destination,
+            outbound,
+            &mut admission,
+            &mut witness
+        ));
+        tokio::select! {
+            biased;
+            outcome = attempts => Some(outcome),
+            () = deadline.passed() => None,
         }
-    }
+    };
+    outcome.unwrap_or_else(|| {
+        if !admission.is_in_line() {
+            witness.timed_out();
+        }
+        Err(ProxyError::new(Kind::RequestTimeout, "upstream request timeout"))
+    })
 }
 
 async fn attempts(
@@ -207,17 +218,18 @@ async fn attempts(
             admission: &mut *admission,
             limit: per_try_timeout.map(|limit| (limit, transfer.cloned())),
         };
+        witness.awaits(choice.index);
         if left == 0 {
             let request = Request::from_parts(outbound.head, body);
-            let attempt = attempt(&worker, &mut way, request, choice.in_flight);
-            return witness
-                .see(choice.index, attempt)
-                .await
-                .map(|answer| answer.holding(admission));
+            let sent = send(&worker, &mut way, request).await;
+            let outcome = sent.map(|sent| Answer::of(sent, choice.in_flight));
+            witness.sees(&outcome);
+            return outcome.map(|answer| answer.holding(admission));
         }
         let request = Request::from_parts(outbound.head.clone(), body);
-        let attempt = attempt(&worker, &mut way, request, choice.in_flight);
-        let outcome = witness.see(choice.index, attempt).await;
+        let sent = send(&worker, &mut way, request).await;
+        let outcome = sent.map(|sent| Answer::of(sent, choice.in_flight));
+        witness.sees(&outcome);
         drop(retry.take());
         if !may_help(&outcome) || !outbound.body.can_be_sent() {
             return outcome.map(|answer| answer.holding(admission));
@@ -252,6 +264,17 @@ fn backoff(base: Duration, number: usize) -> Duration {
 }
 
 impl Answer {
+    fn of((response, lease): (Response<Incoming>, Lease), in_flight: Option<InFlight>) -> Self {
+        Self {
+            response,
+            lease,
+            under_way: UnderWay {
+                in_flight,
+                place: None,
+            },
+        }
+    }
+
     /// With the place that the request was admitted to.
     fn holding(mut self, admission: &mut Admission<'_>) -> Self {
         self.under_way.place = admission.take_place();
@@ -265,24 +288,6 @@ pub(super) struct Way<'w, 'v> {
     pub(super) admission: &'w mut Admission<'v>,
     /// Time of the attempt, with the body that it sends; none: only the request's own.
     pub(super) limit: Option<(Duration, Option<Arc<Transfer>>)>,
-}
-
-/// Sends a request to one endpoint.
-async fn attempt(
-    worker: &Arc<Worker>,
-    way: &mut Way<'_, '_>,
-    request: Request<RequestBody>,
-    in_flight: Option<InFlight>,
-) -> Result<Answer, ProxyError> {
-    let (response, lease) = send(worker, way, request).await?;
-    Ok(Answer {
-        response,
-        lease,
-        under_way: UnderWay {
-            in_flight,
-            place: None,
-        },
-    })
 }
 
 /// Sends a request on a pooled connection, and once more on a new one when the pooled one turns out to be closed.
@@ -302,7 +307,11 @@ pub(super) async fn send(
             .admission
             .lease(worker, way.target, fresh, &mut attempt)
             .await?;
-        let mut error = match attempt.within(lease.send(request)).await? {
+        let sent = {
+            let sending = pin!(lease.send(request));
+            attempt.within(sending).await?
+        };
+        let mut error = match sent {
             Ok(response) => return Ok((response, lease)),
             Err(error) => error,
         };

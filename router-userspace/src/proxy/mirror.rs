@@ -137,7 +137,8 @@ impl Mirroring {
     async fn run(mut self, worker: Arc<Worker>, head: request::Parts, deadline: Deadline) {
         let body = self.body.take();
         let progress = body.as_ref().map(Copied::progress);
-        let request = Request::from_parts(head, body.map_or(RequestBody::Empty, RequestBody::Copied));
+        let body = body.map_or(RequestBody::Empty, |copied| RequestBody::Copied(Box::new(copied)));
+        let request = Request::from_parts(head, body);
         let outcome = tokio::select! {
             biased;
             outcome = self.answered(&worker, request, progress.as_ref()) => outcome,

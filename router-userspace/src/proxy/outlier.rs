@@ -1,6 +1,6 @@
 //! What attempts say about their endpoints, by the results that Envoy counts. It does not know what follows.
 
-use std::{future::Future, sync::Arc};
+use std::sync::Arc;
 
 use http::{HeaderMap, StatusCode};
 use router_rules::outlier::MIN_INTERVAL;
@@ -33,25 +33,21 @@ impl<'w> Witness<'w> {
         Self { watch, waiting: None }
     }
 
-    /// Awaits an attempt at the endpoint with this place in its subset, and reports how it ends. One that is given up,
-    /// because its client has gone, says nothing.
-    pub(crate) async fn see(
-        &mut self,
-        index: usize,
-        attempt: impl Future<Output = Result<Answer, ProxyError>>,
-    ) -> Result<Answer, ProxyError> {
-        let Some(watch) = self.watch else {
-            return attempt.await;
-        };
+    /// An attempt begins at the endpoint with this place in its subset.
+    pub(crate) const fn awaits(&mut self, index: usize) {
         self.waiting = Some(index);
-        let outcome = attempt.await;
-        self.waiting = None;
-        match verdict(&outcome) {
+    }
+
+    /// Reports how the attempt ended. One that is given up, because its client has gone, never gets here and says nothing.
+    pub(crate) fn sees(&mut self, outcome: &Result<Answer, ProxyError>) {
+        let (Some(index), Some(watch)) = (self.waiting.take(), self.watch) else {
+            return;
+        };
+        match verdict(outcome) {
             Some(true) => watch.succeeded(index),
             Some(false) => watch.failed(index),
             None => {}
         }
-        outcome
     }
 
     /// The request's time is over: the endpoint that it waits for took too long.

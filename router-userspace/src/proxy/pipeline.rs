@@ -116,7 +116,7 @@ async fn answer(
     let explained = explained.filter(|_| session.door.is_none());
 
     let view = worker.views().load();
-    let route = route(exchange, &view.snapshot, &head)?;
+    let route = route(exchange, &session, &view.snapshot, &head)?;
     exchange.routed(&route);
     if let Some(name) = explained {
         let class = class(&view.snapshot, session.caller());
@@ -215,12 +215,12 @@ fn rewrite(head: &mut request::Parts, route: &Route<'_>) -> Result<(), ProxyErro
 /// Where the request goes, from wherever it came.
 fn route<'s>(
     exchange: &mut Exchange,
+    session: &Session,
     snapshot: &'s Snapshot,
     head: &request::Parts,
 ) -> Result<Route<'s>, ProxyError> {
     const NO_ROUTE: ProxyError = ProxyError::new(Kind::NoRoute, "no rule of this port matches");
-    let session = exchange.session().clone();
-    let request = seen(&session, head);
+    let request = seen(session, head);
     let Some(door) = &session.door else {
         return Ok(decide(snapshot, &session.call(), &request)?);
     };
@@ -310,7 +310,7 @@ fn outbound_body(
         let bound = exchange.session().worker.limits().replay_bytes;
         OutboundBody::Replay(Replay::new(body, bound))
     } else {
-        OutboundBody::Once(Some(RequestBody::Stream(body)))
+        OutboundBody::Once(Some(RequestBody::Stream(Box::new(body))))
     }
 }
 

@@ -7,6 +7,7 @@ use std::{
     collections::{HashMap, HashSet},
     net::SocketAddr,
     num::NonZeroU32,
+    pin::Pin,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering::Relaxed},
@@ -273,9 +274,18 @@ impl Pool {
         slot
     }
 
+    /// As [`Pool::claim`], on the heap: few requests need it, and all would have to be as large.
+    fn open<'w>(
+        &'w self,
+        wanted: Wanted<'w>,
+        stats: &'w WorkerStats,
+    ) -> Pin<Box<dyn Future<Output = Result<TcpStream, ConnectError>> + Send + 'w>> {
+        Box::pin(self.claim(wanted, stats))
+    }
+
     /// Connects. When the limit is reached, an idle connection of the same policy makes room, once. With a place, the
     /// turn is over: the next need not wait until the endpoint has answered.
-    async fn open(&self, wanted: Wanted<'_>, stats: &WorkerStats) -> Result<TcpStream, ConnectError> {
+    async fn claim(&self, wanted: Wanted<'_>, stats: &WorkerStats) -> Result<TcpStream, ConnectError> {
         let Wanted { target, turn, .. } = wanted;
         let policy = target.policy.as_deref();
         let enforcement = &*self.enforcement;
