@@ -13,6 +13,7 @@ use ipnet::IpNet;
 
 use crate::{
     action::{DEFAULT_TIMEOUT, Fraction, Mirror, Target},
+    chunks::Chunks,
     cidr::Subnets,
     connection::Transport,
     external::External,
@@ -24,8 +25,10 @@ use crate::{
     matcher::Conditions,
     model,
     policy::{Policy, PolicyId},
-    snapshot::{PolicyChoice, Port, PortId, Rule, RuleId, Snapshot, Subset, SubsetId, networks},
-    source::{SourceId, SourceMatch, Sources, SubnetsId, WorkloadId},
+    snapshot::{
+        PolicyChoice, Port, PortId, Rule, RuleId, Snapshot, Subset, SubsetId, names::WorkloadNames, networks,
+    },
+    source::{SourceId, SourceMatch, Sources, SubnetsId, Workload},
     weight::SlotTable,
 };
 
@@ -48,13 +51,11 @@ pub(crate) fn build(model: model::Model, generation: u64) -> Snapshot {
     let matches = matches(&rules, &gateways);
     let conditions = conditions(&matches, &policies);
     let subnets = subnets(&matches);
-    let sources = Sources::new(
+    let callers = Callers::new(
         conditions.iter().copied().cloned().collect(),
         subnets.iter().copied().cloned().collect(),
-        &workloads,
+        workloads,
     );
-    let names = workloads.iter().map(|w| w.name.clone());
-    let workload_by_name = names.zip((0..).map(WorkloadId)).collect();
     let mut builder = Builder {
         services: services.iter().map(|s| (&s.name, s)).collect(),
         every_policy: &policies,
@@ -91,15 +92,34 @@ pub(crate) fn build(model: model::Model, generation: u64) -> Snapshot {
         rules: rules.into(),
         subsets: subsets.into_iter().collect(),
         policies: policies.into(),
-        workloads: workloads.into_iter().collect(),
-        workload_by_name: Arc::new(workload_by_name),
+        workloads: callers.workloads,
+        workload_names: Arc::new(callers.names),
         by_frontend: Arc::new(by_frontend),
         by_name: Arc::new(by_name),
         by_network: Arc::new(networks::ordered(by_network)),
         addresses: addresses.into(),
         gateways: gateways.into(),
         elsewhere: elsewhere.map(Arc::new),
-        sources: Arc::new(sources),
+        sources: Arc::new(callers.sources),
+    }
+}
+
+/// What is known of callers.
+struct Callers {
+    sources: Sources,
+    workloads: Chunks<Workload>,
+    names: WorkloadNames,
+}
+
+impl Callers {
+    fn new(conditions: Vec<SourceMatch>, subnets: Vec<Subnets>, workloads: Vec<Workload>) -> Self {
+        let sources = Sources::new(conditions, subnets, &workloads);
+        let workloads: Chunks<Workload> = workloads.into_iter().collect();
+        Self {
+            sources,
+            names: WorkloadNames::new(&workloads),
+            workloads,
+        }
     }
 }
 

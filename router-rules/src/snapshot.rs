@@ -32,7 +32,10 @@ use crate::{
     text::TextMatch,
 };
 
+pub(crate) mod names;
 pub(crate) mod networks;
+
+use names::WorkloadNames;
 
 pub use networks::Spoken;
 pub use rule::Rule;
@@ -61,7 +64,7 @@ pub struct Snapshot {
     pub(crate) users: Arc<Users>,
     pub(crate) policies: Arc<[Policy]>,
     pub(crate) workloads: Chunks<Workload>,
-    pub(crate) workload_by_name: Arc<HashMap<Arc<str>, WorkloadId>>,
+    pub(crate) workload_names: Arc<WorkloadNames>,
     pub(crate) by_frontend: Arc<HashMap<(Transport, SocketAddr), PortId>>,
     pub(crate) by_name: Arc<HashMap<(Transport, ServiceName, u16), PortId>>,
     /// By port, the longest prefix first; of equal ones the first service's.
@@ -357,7 +360,7 @@ impl Snapshot {
     }
     /// A caller by its name, `namespace/name`.
     pub fn workload(&self, name: &str) -> Option<WorkloadId> {
-        self.workload_by_name.get(name).copied()
+        self.workload_names.find(&self.workloads, name)
     }
     /// Class of a caller; unknown callers have [`ClassId::UNKNOWN`].
     pub fn class_of(&self, caller: Option<WorkloadId>) -> ClassId {

@@ -58,7 +58,50 @@ pub struct Workload {
     /// The services it is an instance of.
     pub services: Services,
     /// Addresses that it calls from, as far as the registry knows them.
-    pub addresses: Vec<IpAddr>,
+    pub addresses: Addresses,
+}
+
+/// Addresses of a workload. Nearly always it is one, which is held in place.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Addresses {
+    /// Only this one.
+    One(IpAddr),
+    /// None, or several.
+    Many(Box<[IpAddr]>),
+}
+
+impl fmt::Debug for Addresses {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(&**self).finish()
+    }
+}
+
+impl Default for Addresses {
+    fn default() -> Self {
+        Self::Many(Box::default())
+    }
+}
+
+impl std::ops::Deref for Addresses {
+    type Target = [IpAddr];
+
+    fn deref(&self) -> &[IpAddr] {
+        match self {
+            Self::One(address) => std::slice::from_ref(address),
+            Self::Many(addresses) => addresses,
+        }
+    }
+}
+
+impl FromIterator<IpAddr> for Addresses {
+    fn from_iter<I: IntoIterator<Item = IpAddr>>(addresses: I) -> Self {
+        let mut addresses = addresses.into_iter();
+        match (addresses.next(), addresses.next()) {
+            (None, _) => Self::default(),
+            (Some(only), None) => Self::One(only),
+            (first, second) => Self::Many(first.into_iter().chain(second).chain(addresses).collect()),
+        }
+    }
 }
 
 /// Names of services, ordered, each once. Copies share them: replicas are instances of the same services.

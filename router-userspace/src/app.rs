@@ -35,7 +35,7 @@ use crate::{
     proxy::{self, Disclosure, Proxy, ProxyConfig},
     readiness::Readiness,
     registry::NodeCallers,
-    resolver,
+    resolver, sys,
     telemetry::{self, AccessLog, LogFormat, Logger},
 };
 
@@ -123,6 +123,7 @@ pub struct Settings {
 /// It could not start. A configuration with errors is none: the agent runs, routes by what an earlier agent left in
 /// the kernel, and is not ready until the configuration is mended.
 pub fn run(settings: Settings) -> anyhow::Result<()> {
+    sys::keep_large_blocks_apart();
     // Held to the end: what waits to be logged is written when it goes.
     let logger = telemetry::init(settings.log_format, settings.access_log).context("ROUTER_LOG")?;
     let runtime = tokio::runtime::Builder::new_current_thread()

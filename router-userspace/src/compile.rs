@@ -25,7 +25,7 @@ pub use secrets::UsedCertificate;
 use secrets::Secrets;
 
 use crate::{
-    config::{Document, Documents, Many, Position},
+    config::{Document, Documents, Kind, Many, Position},
     finding::{self, Finding, codes},
     parallel,
     registry::Identity,
@@ -119,7 +119,7 @@ fn origin(position: &Position) -> Origin {
 
 /// Objects of one kind with one name.
 fn duplicates(documents: &Documents, findings: &mut Vec<Finding>) {
-    fn among<T>(documents: &Many<Document<T>>, findings: &mut Vec<Finding>) {
+    fn among<T: Kind>(documents: &Many<Document<T>>, findings: &mut Vec<Finding>) {
         let mut first: HashMap<_, &Position> = HashMap::with_capacity(documents.len());
         for document in documents {
             let position = &document.position;
@@ -142,7 +142,7 @@ fn duplicates(documents: &Documents, findings: &mut Vec<Finding>) {
                     "keep it in one of the two files, or rename one",
                 )
             };
-            findings.push(position.finding(&code, "", message, hint));
+            findings.push(document.finding(&code, "", message, hint));
         }
     }
     among(&documents.route_rules, findings);

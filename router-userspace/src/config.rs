@@ -21,11 +21,11 @@ use std::{path::Path, sync::Arc};
 pub use directory::{Directory, Suspects};
 pub use files::{LoadLimits, STANDARD_INPUT, read, read_directory};
 pub use many::Many;
-pub use object::{DEFAULT_NAMESPACE, Declared, ObjectKey};
+pub use object::{DEFAULT_NAMESPACE, Declared, Kind, ObjectKey};
 pub use source::Position;
 pub use yaml::to_yaml;
 
-use crate::finding::Finding;
+use crate::finding::{Code, Finding};
 
 /// Everything that was read, by kind.
 #[derive(Debug, Default)]
@@ -65,6 +65,27 @@ pub struct Document<T> {
     pub position: Position,
 }
 
+impl<T: Kind> Document<T> {
+    /// Kind and name: `pod prod/reviews-1`, when the object has them.
+    pub fn object(&self) -> Option<Arc<str>> {
+        let of_registry = T::WORD.map(|word| object::called(word, &self.namespace, &self.name));
+        of_registry.or_else(|| self.position.object().cloned())
+    }
+
+    /// A finding about a field of the object.
+    pub fn finding(
+        &self,
+        code: &Code,
+        field: &str,
+        message: impl Into<String>,
+        hint: impl Into<String>,
+    ) -> Finding {
+        self.position
+            .finding(code, field, message, hint)
+            .about(self.object())
+    }
+}
+
 /// Reads the configuration directory `dir`: its `*.yaml`, `*.yml` and `*.json` files in the order of their names,
 /// without descending into directories.
 ///
@@ -102,9 +123,11 @@ impl Documents {
 
     /// Lets go of room that is kept for more.
     fn shrink(&mut self) {
+        self.route_rules.shrink();
         self.services.shrink();
         self.endpoint_slices.shrink();
         self.pods.shrink();
+        self.declared.shrink();
     }
 
     /// Number of objects.

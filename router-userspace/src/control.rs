@@ -357,6 +357,7 @@ impl Control {
         let now = clock::now();
         let took = now.duration_since(started).as_secs_f64();
         self.parts.metrics.reconcile_duration.observe(took);
+        let is_whole = next.as_ref().is_some_and(|next| !next.is_followed);
         if let Some(next) = next {
             let is_followed = next.is_followed && result.is_ok();
             if let Some(noticed) = self.noticed.filter(|_| is_followed) {
@@ -366,6 +367,10 @@ impl Control {
             self.settle(next, &result);
         }
         self.reconciled(snapshot.generation(), result, now);
+        if is_whole {
+            // Nobody waits for it.
+            sys::give_memory_back();
+        }
     }
 
     /// What becomes of a new configuration: published, refused by the kernel, or to be tried again.
@@ -373,9 +378,6 @@ impl Control {
         if self.parts.live.load().generation() == next.snapshot.generation() {
             self.accepted(&next);
             self.in_force = Some(next.source);
-            if !next.is_followed {
-                sys::give_memory_back();
-            }
         } else if let Err(NotReconciled::DoesNotFit(what)) = result {
             let finding = does_not_fit(&self.parts.config, what);
             self.rejected(next.source.warnings.iter().cloned().chain([finding]).collect());

@@ -2,7 +2,7 @@
 //!
 //! It knows nothing of rules' matches, maps or HTTP.
 
-use std::{net::IpAddr, sync::Arc};
+use std::sync::Arc;
 
 mod callers;
 mod confined;
@@ -22,8 +22,6 @@ pub struct Identity {
     pub uid: Option<Arc<str>>,
     /// Cgroup path below the cgroup-v2 root, from the annotation `router/cgroup`; wins over the uid.
     pub cgroup: Option<Arc<str>>,
-    /// The workload's addresses.
-    pub addresses: Vec<IpAddr>,
     /// True when it shares the node's network, and may reach what the node may.
     pub host_network: bool,
 }

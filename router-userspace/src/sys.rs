@@ -63,6 +63,21 @@ pub fn readable(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) }.map_err(io::Error::from)
 }
 
+/// Blocks of memory of at least this many bytes are given back to the kernel as soon as they are freed.
+#[cfg(target_env = "gnu")]
+const LARGE_BLOCK: libc::c_int = 1 << 20;
+
+/// Keeps large blocks of memory apart from the small ones: a large configuration is compiled by means of tables of
+/// megabytes, which would leave gaps between what is kept. By itself glibc learns from the first of them to put the
+/// others among the small blocks. To be called before there are other threads.
+pub fn keep_large_blocks_apart() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: it takes no pointers; other allocators do not have this call, and then it changes nothing that is used.
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE_BLOCK);
+    }
+}
+
 /// Gives memory back to the kernel that was freed: a large configuration leaves much of it between what is kept.
 pub fn give_memory_back() {
     // glibc keeps what is not at the end of its heaps; other allocators do not have this call.

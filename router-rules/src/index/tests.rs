@@ -45,7 +45,7 @@ fn of_alternatives(rules: impl Iterator<Item = Vec<Match>>) -> Snapshot {
             name: "default/caller".into(),
             labels: [("version", "7")].into_iter().collect(),
             services: [name].into_iter().collect(),
-            addresses: Vec::new(),
+            addresses: Default::default(),
         }],
         policies: Vec::new(),
         ..Model::default()

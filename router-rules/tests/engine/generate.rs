@@ -202,7 +202,7 @@ fn workloads() -> impl Strategy<Value = Vec<Workload>> {
             .map(|(i, (labels, services, addresses))| Workload {
                 name: Arc::from(format!("default/pod-{i}")),
                 labels,
-                addresses,
+                addresses: addresses.into_iter().collect(),
                 services: services.into_iter().collect(),
             })
             .collect()

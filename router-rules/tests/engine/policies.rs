@@ -91,7 +91,7 @@ fn workload(name: &str, service: &str, tags: &str) -> Workload {
         name: name.into(),
         labels: labels(tags),
         services: [ServiceName::new(service)].into(),
-        addresses: Vec::new(),
+        addresses: Default::default(),
     }
 }
 

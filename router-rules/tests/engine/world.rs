@@ -10,7 +10,7 @@ use router_rules::{
     matcher::Request,
     model::{Endpoint, Match, Port, Protocol, Rule, Service},
     snapshot::Route,
-    source::{ClassId, Workload},
+    source::{Addresses, ClassId, Workload},
     text::TextMatch,
 };
 
@@ -46,7 +46,7 @@ pub(crate) fn workload(name: &str, tags: &str, services: &[&str]) -> Workload {
         name: name.into(),
         labels: labels(tags),
         services: services.iter().map(|s| ServiceName::new(s)).collect(),
-        addresses: Vec::new(),
+        addresses: Addresses::default(),
     }
 }
 

@@ -60,8 +60,8 @@ impl KernelHalf {
     ) -> anyhow::Result<(Self, Installed)> {
         let mut kernel = Kernel::install(&kernel_config(settings, proxy))?;
         let maps = kernel.maps().clone();
-        let store = KernelMaps::new(maps.clone())?;
-        let state = adopt(&kernel)?;
+        let mut store = KernelMaps::new(kernel.maps_apart()?)?;
+        let state = adopt(&kernel, &mut store)?;
         for (program, instructions) in kernel.verified_instructions() {
             info!(program, instructions, "attached");
         }
@@ -113,13 +113,12 @@ fn kernel_config(settings: &Settings, proxy: &[SocketAddr]) -> KernelConfig {
     }
 }
 
-fn adopt(kernel: &Kernel) -> anyhow::Result<State> {
+fn adopt(kernel: &Kernel, store: &mut KernelMaps) -> anyhow::Result<State> {
     if !kernel.adopted() {
         return Ok(State::new(Capacity::default()));
     }
-    // Whole arrays are read, of which little is looked at again.
-    let mut store = KernelMaps::new(Arc::new(kernel.maps_apart()?))?;
-    let adopted = State::adopt(&mut store, Capacity::default())?;
+    let adopted = State::adopt(store, Capacity::default())?;
+    store.rest(false);
     info!(
         services = adopted.state.services().count(),
         "adopted what an earlier agent left"
@@ -152,6 +151,8 @@ impl Reconcile for KernelHalf {
             self.enforcement.set_ids(ids);
             counted();
         });
+        let is_followed = report.as_ref().is_ok_and(|report| report.followed);
+        self.store.rest(is_followed);
         self.observer.follow(&self.mirror);
         let report = report.map_err(|error| match error {
             ReconcileError::Capacity(error) => NotReconciled::DoesNotFit(error.to_string()),
@@ -166,11 +167,13 @@ impl Reconcile for KernelHalf {
 
     fn collect(&mut self) -> Result<bool, NotReconciled> {
         let left = self.mirror.collect(&mut self.store);
+        self.store.rest(false);
         left.map_err(|error| NotReconciled::Failed(error.to_string()))
     }
 
     fn refresh(&mut self) -> Result<usize, NotReconciled> {
         let differing = self.mirror.refresh(&self.store);
+        self.store.rest(false);
         differing.map_err(|error| NotReconciled::Failed(error.to_string()))
     }
 }

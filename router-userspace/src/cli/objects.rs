@@ -18,6 +18,7 @@ use std::{
     io::{self, IsTerminal as _},
     path::{Path, PathBuf},
     process::ExitCode,
+    sync::Arc,
 };
 
 use anyhow::Context as _;
@@ -148,8 +149,8 @@ impl Input {
         if documents.findings.iter().any(Finding::is_error) {
             return Err(Refusal::Findings(documents.findings));
         }
-        if let Some(position) = other_objects(&documents) {
-            let object = position.object().map_or("an object", |object| object);
+        if let Some((object, position)) = other_object(&documents) {
+            let object = object.as_deref().unwrap_or("an object");
             let error = anyhow::anyhow!(
                 "{object} at {}:{} is neither a rule nor a policy",
                 position.file(),
@@ -196,12 +197,17 @@ fn has_no_name(object: &Declared) -> bool {
     object.position.is_bare_rule() && &**object.position.file() == config::STANDARD_INPUT
 }
 
-/// The place of something that is neither a rule nor a policy.
-fn other_objects(documents: &Documents) -> Option<&config::Position> {
-    let services = documents.services.iter().map(|d| &d.position);
-    let slices = documents.endpoint_slices.iter().map(|d| &d.position);
-    let pods = documents.pods.iter().map(|d| &d.position);
-    services.chain(slices).chain(pods).next()
+/// What something is called that is neither a rule nor a policy, and its place.
+fn other_object(documents: &Documents) -> Option<(Option<Arc<str>>, &config::Position)> {
+    fn first<T: config::Kind>(
+        documents: &config::Many<config::Document<T>>,
+    ) -> Option<(Option<Arc<str>>, &config::Position)> {
+        let document = documents.iter().next()?;
+        Some((document.object(), &document.position))
+    }
+    first(&documents.services)
+        .or_else(|| first(&documents.endpoint_slices))
+        .or_else(|| first(&documents.pods))
 }
 
 /// A change that compiles.

@@ -21,7 +21,7 @@ use router_rules::{
 
 use super::{
     Compiled, capacity,
-    registry::{self, Objects, Registry, SERVICE_NAME_LABEL, pods::has_ended},
+    registry::{self, Objects, Registry, pods::has_ended},
 };
 use crate::{
     config::{
@@ -191,12 +191,8 @@ impl Memo {
         let mut pods: BTreeMap<Place, &Document<Pod>> = BTreeMap::new();
         for slice in slices {
             for endpoint in &slice.body.endpoints {
-                let target = endpoint.target_ref.as_ref()?;
-                if target.kind.as_deref() != Some("Pod") {
-                    return None;
-                }
-                let namespace = target.namespace.as_deref().unwrap_or(&slice.namespace);
-                let (place, pod) = self.pod(namespace, target.name.as_deref()?)?;
+                let (namespace, name) = slice.body.pod(endpoint)?;
+                let (place, pod) = self.pod(namespace, name)?;
                 if has_ended(&pod.body) {
                     return None;
                 }
@@ -277,9 +273,7 @@ impl<'d> After<'d> {
         for (then, now) in &self.differing {
             let of = service_of(then)?;
             let moved = service_of(now) != Some(of);
-            let is_named =
-                |slice: &Document<EndpointSlice>| slice.body.address_type.as_deref() == Some("FQDN");
-            if moved || is_named(then) || is_named(now) {
+            if moved || then.body.is_named || now.body.is_named {
                 return None;
             }
             touched.insert((&*then.namespace, of));
@@ -366,7 +360,7 @@ fn slice_at(file: &Documents, place: Place) -> &Document<EndpointSlice> {
 }
 
 fn service_of(slice: &Document<EndpointSlice>) -> Option<&str> {
-    slice.body.metadata.labels.get(SERVICE_NAME_LABEL)
+    slice.body.service.as_deref()
 }
 
 fn only<T>(mut found: impl Iterator<Item = T>) -> Option<T> {

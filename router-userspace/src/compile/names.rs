@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use router_rules::id::ServiceName;
 
-use crate::config::rules_v1alpha1::{IstioService, ServiceReference};
+use crate::config::rules_v1alpha1::ServiceReference;
 
 /// What follows the namespace in a service's name.
 const DOMAIN: &str = "svc.cluster.local";
@@ -20,11 +20,10 @@ pub(super) fn of_service(namespace: &str, name: &str) -> ServiceName {
 pub(super) fn resolve(reference: &ServiceReference, namespace: &str) -> Option<ServiceName> {
     match reference {
         ServiceReference::Name(name) => complete(name, namespace),
-        ServiceReference::Structured(IstioService {
-            service: Some(service),
-            ..
-        }) => complete(service, namespace),
         ServiceReference::Structured(service) => {
+            if let Some(whole) = &service.service {
+                return complete(whole, namespace);
+            }
             let name = service.name.as_deref().filter(|name| !name.is_empty())?;
             let namespace = service.namespace.as_deref().unwrap_or(namespace);
             let domain = service.domain.as_deref().unwrap_or(DOMAIN);

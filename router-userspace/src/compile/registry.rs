@@ -20,18 +20,16 @@ use router_rules::{
 };
 
 use self::pods::Pods;
-use super::names;
+use super::{WORTH_A_THREAD, names};
 use crate::{
     config::{
-        Document, Documents, Position,
-        kubernetes::{self, EndpointSlice, ServicePort, SliceEndpoint},
+        Document, Documents,
+        kubernetes::{self, EndpointSlice, SERVICE_NAME_LABEL, ServicePort, SliceEndpoint},
     },
     finding::{Finding, codes},
+    parallel,
     registry::Identity,
 };
-
-/// Label of an EndpointSlice that names its service.
-pub(super) const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
 
 /// The registry, compiled.
 #[derive(Debug)]
@@ -67,6 +65,18 @@ impl<'d> From<&'d Documents> for Objects<'d> {
 }
 
 pub(super) fn compile(objects: &Objects<'_>, findings: &mut Vec<Finding>) -> Registry {
+    // They are asked for by nothing else here.
+    let is_large = objects.pods.len() >= WORTH_A_THREAD;
+    let (addresses, registry) =
+        parallel::both(is_large, || addresses(objects), || services(objects, findings));
+    Registry {
+        addresses,
+        ..registry
+    }
+}
+
+/// All but the addresses.
+fn services(objects: &Objects<'_>, findings: &mut Vec<Finding>) -> Registry {
     let mut compiler = Compiler {
         pods: Pods::new(&objects.pods, findings),
         slices: slices_by_service(objects, findings),
@@ -75,35 +85,39 @@ pub(super) fn compile(objects: &Objects<'_>, findings: &mut Vec<Finding>) -> Reg
     let mut services: Vec<_> = objects
         .services
         .iter()
-        .filter_map(|&document| Some((compiler.service(document)?, &document.position)))
+        .filter_map(|&document| Some((compiler.service(document)?, document)))
         .collect();
     services.sort_by(|a, b| a.0.name.cmp(&b.0.name));
-    let (services, positions): (Vec<_>, Vec<_>) = services.into_iter().unzip();
-    let addresses = addresses(objects, &compiler.pods);
+    let (services, documents): (Vec<_>, Vec<_>) = services.into_iter().unzip();
     let (workloads, identities) = compiler.pods.into_workloads();
-    frontend_conflicts(&services, &positions, findings);
+    frontend_conflicts(&services, &documents, findings);
     Registry {
         services,
         workloads,
         identities,
         externals: BTreeMap::new(),
-        addresses,
+        addresses: Vec::new(),
     }
 }
 
 /// Every address that the registry knows: of services, also of those that are not routed, of pods, of the nodes they
 /// are on, and of slices. What is no address is reported elsewhere.
-fn addresses(objects: &Objects<'_>, pods: &Pods<'_>) -> Vec<IpAddr> {
-    let specs = objects.services.iter().map(|service| &service.body.spec);
-    let of_services = specs.flat_map(|spec| spec.cluster_ip.iter().chain(&spec.cluster_ips));
+fn addresses(objects: &Objects<'_>) -> Vec<IpAddr> {
+    let services = objects.services.iter().map(|service| &service.body);
+    let of_services =
+        services.flat_map(|service| service.cluster_ip.sound().chain(service.cluster_ips.sound()));
     let slices = objects.endpoint_slices.iter();
     let endpoints = slices.flat_map(|slice| &slice.body.endpoints);
-    let of_endpoints = endpoints.flat_map(|endpoint| &endpoint.addresses);
-    let parsed = of_services
-        .map(String::as_str)
-        .chain(of_endpoints.map(|text| &**text))
-        .filter_map(|text| text.parse().ok());
-    let mut all: Vec<IpAddr> = parsed.chain(pods.known_addresses()).collect();
+    let of_endpoints = endpoints.flat_map(|endpoint| endpoint.addresses.sound());
+    let mut all: Vec<IpAddr> = of_services
+        .chain(of_endpoints)
+        .chain(
+            objects
+                .pods
+                .iter()
+                .flat_map(|pod| pods::known_addresses(&pod.body)),
+        )
+        .collect();
     all.sort_unstable();
     all.dedup();
     all.shrink_to_fit();
@@ -121,27 +135,27 @@ fn slices_by_service<'d>(objects: &Objects<'d>, findings: &mut Vec<Finding>) -> 
         .collect();
     let mut slices = Slices::new();
     for &document in &objects.endpoint_slices {
-        let label = document.body.metadata.labels.get(SERVICE_NAME_LABEL);
+        let label = document.body.service.as_deref();
         let key = label.map(|name| (&*document.namespace, name));
         let problem = match key {
             None => format!("it has no label {SERVICE_NAME_LABEL}"),
             Some(key) if !known.contains(&key) => format!("there is no service {}", key.1),
-            Some(_) if document.body.address_type.as_deref() == Some("FQDN") => {
-                "its endpoints are host names".to_owned()
-            }
+            Some(_) if document.body.is_named => "its endpoints are host names".to_owned(),
             Some(key) => {
                 slices.entry(key).or_default().push(document);
                 continue;
             }
         };
         let message = format!("its endpoints are not used: {problem}");
-        findings.push(
-            document
-                .position
-                .finding(&codes::IGNORED_ENDPOINTS, "", message, ""),
-        );
+        findings.push(document.finding(&codes::IGNORED_ENDPOINTS, "", message, ""));
     }
     slices
+}
+
+/// A slice with the pod behind each of its endpoints.
+struct Slice<'d> {
+    document: &'d Document<EndpointSlice>,
+    pods: Vec<Option<usize>>,
 }
 
 struct Compiler<'c, 'd> {
@@ -152,17 +166,16 @@ struct Compiler<'c, 'd> {
 
 impl<'d> Compiler<'_, 'd> {
     fn service(&mut self, document: &'d Document<kubernetes::Service>) -> Option<Service> {
-        let spec = &document.body.spec;
-        if spec.r#type.as_deref() == Some("ExternalName") {
+        let spec = &document.body;
+        if spec.is_external_name {
             let message = "a service of type ExternalName is not routed";
-            let finding = document
-                .position
-                .finding(&codes::IGNORED_SERVICE, "spec.type", message, "");
+            let finding = document.finding(&codes::IGNORED_SERVICE, "spec.type", message, "");
             self.findings.push(finding);
             return None;
         }
         let name = names::of_service(&document.namespace, &document.name);
         let slices = self.slices.remove(&(&*document.namespace, &*document.name));
+        let slices = slices.map(|slices| self.behind(slices));
         let selected = self.pods.selected(&document.namespace, &spec.selector);
         self.join(&name, slices.as_deref(), &selected);
         self.unknown_ports(&name, slices.as_deref().unwrap_or_default(), &spec.ports);
@@ -177,7 +190,7 @@ impl<'d> Compiler<'_, 'd> {
             };
             ports.push(Port {
                 number: port.port,
-                name: port.name.clone(),
+                name: port.name.as_deref().map(str::to_owned),
                 protocol: protocol(port),
                 endpoints: ordered(endpoints),
             });
@@ -190,31 +203,34 @@ impl<'d> Compiler<'_, 'd> {
     }
 
     /// Makes the pods behind a service, ready or not, its instances.
-    fn join(&mut self, name: &ServiceName, slices: Option<&[&Document<EndpointSlice>]>, selected: &[usize]) {
-        for &pod in selected {
-            self.pods.join(pod, name);
-        }
-        for slice in slices.into_iter().flatten() {
-            for endpoint in &slice.body.endpoints {
-                if let Some(pod) = self.pod_of(slice, endpoint) {
-                    self.pods.join(pod, name);
-                }
-            }
+    fn join(&mut self, name: &ServiceName, slices: Option<&[Slice<'_>]>, selected: &[usize]) {
+        let number = self.pods.number(name);
+        let of_slices = slices.into_iter().flatten().flat_map(|slice| &slice.pods);
+        for &pod in selected.iter().chain(of_slices.flatten()) {
+            self.pods.join(pod, number);
         }
     }
 
+    /// Slices with the pods behind their endpoints.
+    fn behind(&self, slices: Vec<&'d Document<EndpointSlice>>) -> Vec<Slice<'d>> {
+        let slice = |document: &'d Document<EndpointSlice>| {
+            let endpoints = document.body.endpoints.iter();
+            let pods = endpoints.map(|endpoint| self.pod_of(&document.body, endpoint));
+            Slice {
+                document,
+                pods: pods.collect(),
+            }
+        };
+        slices.into_iter().map(slice).collect()
+    }
+
     /// Ports of slices that the service does not have: their endpoints are never used.
-    fn unknown_ports(
-        &mut self,
-        name: &ServiceName,
-        slices: &[&Document<EndpointSlice>],
-        ports: &[ServicePort],
-    ) {
+    fn unknown_ports(&mut self, name: &ServiceName, slices: &[Slice<'_>], ports: &[ServicePort]) {
         let known: BTreeSet<&str> = ports
             .iter()
             .map(|port| port.name.as_deref().unwrap_or_default())
             .collect();
-        for slice in slices {
+        for slice in slices.iter().map(|slice| slice.document) {
             for (index, port) in slice.body.ports.iter().enumerate() {
                 let written = port.name.as_deref().unwrap_or_default();
                 if known.contains(written) {
@@ -226,9 +242,7 @@ impl<'d> Compiler<'_, 'd> {
                 };
                 let hint = "endpoints belong to the port of the service that has the same name";
                 let field = format!("ports[{index}]");
-                let finding = slice
-                    .position
-                    .finding(&codes::UNKNOWN_PORT, &field, message, hint);
+                let finding = slice.finding(&codes::UNKNOWN_PORT, &field, message, hint);
                 self.findings.push(finding);
             }
         }
@@ -242,7 +256,7 @@ impl<'d> Compiler<'_, 'd> {
     ) -> bool {
         let field = format!("spec.ports[{index}]");
         let mut report = |code, message: String, hint| {
-            let finding = document.position.finding(code, &field, message, hint);
+            let finding = document.finding(code, &field, message, hint);
             self.findings.push(finding);
         };
         if port.port == 0 {
@@ -267,24 +281,21 @@ impl<'d> Compiler<'_, 'd> {
     }
 
     fn cluster_addresses(&mut self, document: &Document<kubernetes::Service>) -> Vec<IpAddr> {
-        let spec = &document.body.spec;
+        let spec = &document.body;
         let (field, written) = if spec.cluster_ips.is_empty() {
-            ("spec.clusterIP", spec.cluster_ip.as_slice())
+            ("spec.clusterIP", &spec.cluster_ip)
         } else {
-            ("spec.clusterIPs", spec.cluster_ips.as_slice())
+            ("spec.clusterIPs", &spec.cluster_ips)
         };
-        let mut addresses = Vec::with_capacity(written.len());
-        for text in written
-            .iter()
-            .filter(|text| !matches!(text.as_str(), "" | "None"))
-        {
-            match text.parse() {
+        let mut addresses = Vec::new();
+        for address in written.iter() {
+            match address {
                 Ok(address) => addresses.push(address),
-                Err(_) => {
+                Err("" | "None") => {}
+                Err(text) => {
                     let message = format!("`{text}` is no IP address");
-                    let position = &document.position;
-                    self.findings
-                        .push(position.finding(&codes::INVALID_ADDRESS, field, message, ""));
+                    let finding = document.finding(&codes::INVALID_ADDRESS, field, message, "");
+                    self.findings.push(finding);
                 }
             }
         }
@@ -293,37 +304,37 @@ impl<'d> Compiler<'_, 'd> {
         addresses
     }
 
-    fn slice_endpoints(
-        &mut self,
-        slices: &[&'d Document<EndpointSlice>],
-        port: &ServicePort,
-    ) -> Vec<Endpoint> {
+    fn slice_endpoints(&mut self, slices: &[Slice<'_>], port: &ServicePort) -> Vec<Endpoint> {
         let mut endpoints = Vec::new();
-        for slice in slices {
+        for Slice {
+            document: slice,
+            pods,
+        } in slices
+        {
             let name = port.name.as_deref().unwrap_or_default();
             let is_same = |p: &&kubernetes::SlicePort| p.name.as_deref().unwrap_or_default() == name;
             let Some(number) = slice.body.ports.iter().find(is_same).and_then(|p| p.port) else {
                 continue;
             };
-            for (index, endpoint) in slice.body.endpoints.iter().enumerate() {
-                if endpoint.conditions.ready == Some(false) {
+            for (index, (endpoint, pod)) in slice.body.endpoints.iter().zip(pods).enumerate() {
+                if !endpoint.is_ready {
                     continue;
                 }
                 // Several addresses of one endpoint are interchangeable; kube-proxy uses the first, and so do we.
                 let Some(address) = endpoint.addresses.first() else {
                     continue;
                 };
-                let Ok(address) = address.parse() else {
-                    let message = format!("`{address}` is no IP address");
-                    let field = format!("endpoints[{index}].addresses[0]");
-                    let finding = slice
-                        .position
-                        .finding(&codes::INVALID_ADDRESS, &field, message, "");
-                    self.findings.push(finding);
-                    continue;
+                let address = match address {
+                    Ok(address) => address,
+                    Err(text) => {
+                        let message = format!("`{text}` is no IP address");
+                        let field = format!("endpoints[{index}].addresses[0]");
+                        let finding = slice.finding(&codes::INVALID_ADDRESS, &field, message, "");
+                        self.findings.push(finding);
+                        continue;
+                    }
                 };
-                let pod = self.pod_of(slice, endpoint);
-                endpoints.push(self.endpoint(SocketAddr::new(address, number), pod));
+                endpoints.push(self.endpoint(SocketAddr::new(address, number), *pod));
             }
         }
         endpoints
@@ -348,16 +359,10 @@ impl<'d> Compiler<'_, 'd> {
         }
     }
 
-    fn pod_of(&self, slice: &Document<EndpointSlice>, endpoint: &SliceEndpoint) -> Option<usize> {
-        let target = endpoint
-            .target_ref
-            .as_ref()
-            .filter(|target| target.kind.as_deref() == Some("Pod"));
-        let by_name = target.and_then(|target| {
-            let namespace = target.namespace.as_deref().unwrap_or(&slice.namespace);
-            self.pods.by_name(namespace, target.name.as_deref()?)
-        });
-        by_name.or_else(|| self.pods.by_address(endpoint.addresses.first()?.parse().ok()?))
+    fn pod_of(&self, slice: &EndpointSlice, endpoint: &SliceEndpoint) -> Option<usize> {
+        let named = slice.pod(endpoint);
+        let by_name = named.and_then(|(namespace, name)| self.pods.by_name(namespace, name));
+        by_name.or_else(|| self.pods.by_address(endpoint.addresses.first()?.ok()?))
     }
 }
 
@@ -403,15 +408,19 @@ fn protocol(port: &ServicePort) -> Protocol {
 }
 
 /// Two services at one address and port, or one service with a port twice.
-fn frontend_conflicts(services: &[Service], positions: &[&Position], findings: &mut Vec<Finding>) {
+fn frontend_conflicts(
+    services: &[Service],
+    documents: &[&Document<kubernetes::Service>],
+    findings: &mut Vec<Finding>,
+) {
     let mut owners: HashMap<(Transport, IpAddr, u16), usize> = HashMap::new();
-    for (index, (service, position)) in services.iter().zip(positions).enumerate() {
+    for (index, (service, document)) in services.iter().zip(documents).enumerate() {
         let mut numbers = BTreeSet::new();
         for port in &service.ports {
             let transport = port.protocol.transport();
             if !numbers.insert((transport, port.number)) {
                 let message = format!("the port {} is there twice", port.number);
-                findings.push(position.finding(&codes::FRONTEND_CONFLICT, "spec.ports", message, ""));
+                findings.push(document.finding(&codes::FRONTEND_CONFLICT, "spec.ports", message, ""));
                 continue;
             }
             for &address in &service.addresses {
@@ -420,10 +429,11 @@ fn frontend_conflicts(services: &[Service], positions: &[&Position], findings: &
                 };
                 let frontend = SocketAddr::new(address, port.number);
                 let other = &services[owner].name;
-                let place = format!("{}:{}", positions[owner].file(), positions[owner].line());
+                let position = &documents[owner].position;
+                let place = format!("{}:{}", position.file(), position.line());
                 let message = format!("{frontend} belongs to {other} already, at {place}");
                 let hint = "a service's cluster IP is its own";
-                findings.push(position.finding(&codes::FRONTEND_CONFLICT, "spec.clusterIP", message, hint));
+                findings.push(document.finding(&codes::FRONTEND_CONFLICT, "spec.clusterIP", message, hint));
             }
         }
     }

@@ -9,7 +9,10 @@ mod transport;
 
 pub(super) use order::hidden;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::{
+    cell::OnceCell,
+    collections::{BTreeMap, HashMap, HashSet},
+};
 
 use router_rules::{
     action::Fault,
@@ -375,34 +378,47 @@ fn never_applied(rules: &[Placed<'_, Rule>], policies: &[Placed<'_, Policy>], fi
     }
 }
 
-/// Workloads, found by their service or by one of their labels.
+/// Workloads, found by their service or by one of their labels. They are many, and indexed when the first rule asks.
 struct Callers<'w> {
+    workloads: &'w [Workload],
+    index: OnceCell<CallerIndex<'w>>,
+}
+
+#[derive(Default)]
+struct CallerIndex<'w> {
     by_service: HashMap<&'w ServiceName, Vec<&'w Workload>>,
     by_label: HashMap<(&'w str, &'w str), Vec<&'w Workload>>,
 }
 
-impl<'w> Callers<'w> {
+impl<'w> CallerIndex<'w> {
     fn new(workloads: &'w [Workload]) -> Self {
-        let mut callers = Self {
-            by_service: HashMap::new(),
-            by_label: HashMap::new(),
-        };
+        let mut index = Self::default();
         for workload in workloads {
             for service in workload.services.iter() {
-                callers.by_service.entry(service).or_default().push(workload);
+                index.by_service.entry(service).or_default().push(workload);
             }
             for pair in workload.labels.iter() {
-                callers.by_label.entry(pair).or_default().push(workload);
+                index.by_label.entry(pair).or_default().push(workload);
             }
         }
-        callers
+        index
+    }
+}
+
+impl<'w> Callers<'w> {
+    const fn new(workloads: &'w [Workload]) -> Self {
+        Self {
+            workloads,
+            index: OnceCell::new(),
+        }
     }
 
     fn any(&self, source: &SourceMatch) -> bool {
+        let index = self.index.get_or_init(|| CallerIndex::new(self.workloads));
         let candidates = match &source.service {
-            Some(service) => self.by_service.get(service),
+            Some(service) => index.by_service.get(service),
             None => {
-                let carriers = source.labels.iter().map(|pair| self.by_label.get(&pair));
+                let carriers = source.labels.iter().map(|pair| index.by_label.get(&pair));
                 carriers.min_by_key(|found| found.map_or(0, Vec::len)).flatten()
             }
         };

@@ -253,9 +253,6 @@ pub(super) fn labels_of(reference: Option<&ServiceReference>) -> Option<&dsl::La
 }
 
 pub(super) fn labels(pairs: Option<&dsl::Labels>) -> Labels {
-    pairs
-        .into_iter()
-        .flatten()
-        .map(|(k, v)| (k.as_str(), v.as_str()))
-        .collect()
+    let shared = pairs.and_then(dsl::Labels::shared);
+    shared.cloned().map(Labels::from).unwrap_or_default()
 }

@@ -9,8 +9,8 @@ use serde_json::Value;
 
 use super::{
     Document, Documents, decode,
-    kubernetes::{self, Text},
-    object::{DEFAULT_NAMESPACE, Declared, ObjectKey},
+    kubernetes::{self, Text, Written, written},
+    object::{self, DEFAULT_NAMESPACE, Declared, ObjectKey},
     rules_v1alpha1::RuleKind,
     source::{Position, Source},
     yaml,
@@ -18,8 +18,6 @@ use super::{
 use crate::finding::{Code, Finding, Place, codes};
 
 mod registry;
-
-use registry::HasMetadata;
 
 const NETWORKING_GROUP: &str = "networking.istio.io/";
 const RULES_GROUP: &str = "config.istio.io/";
@@ -45,32 +43,23 @@ const RULE_FIELDS: [&str; 6] = [
     "httpFault",
 ];
 
-/// Adds the objects of one document, the `number`-th of its file.
-pub(super) fn add(documents: &mut Documents, source: Arc<Source>, number: usize) {
+/// Adds the objects of one document.
+pub(super) fn add(documents: &mut Documents, source: &Source) {
     let mut reader = Reader {
         documents,
-        position: Position {
-            source,
-            item: None,
-            in_spec: false,
-            object: None,
-        },
-        number,
+        position: Position::of(source),
     };
-    reader.source();
+    reader.source(source);
 }
 
 /// Reads one document.
 struct Reader<'d> {
     documents: &'d mut Documents,
     position: Position,
-    /// Its number in the file, from 1.
-    number: usize,
 }
 
 impl Reader<'_> {
-    fn source(&mut self) {
-        let source: Arc<Source> = self.position.source.clone();
+    fn source(&mut self, source: &Source) {
         let text = source.text();
         let parsed = match yaml::plain(&text) {
             Some(node) if self.registry(&node, None) => return,
@@ -135,7 +124,8 @@ impl Reader<'_> {
             return self.versioned_rule(tree, kind);
         }
         let name = tree.pointer("/metadata/name").and_then(Value::as_str);
-        self.position.object = name.map(|name| format!("{kind} {name}").into());
+        let object = name.map(|name| format!("{kind} {name}").into());
+        self.position.set_object(object);
         if group.starts_with(NETWORKING_GROUP) {
             let message = format!("{kind} of the networking API is not supported yet");
             let hint = "write it as a 0.1 route rule or destination policy for now";
@@ -146,11 +136,11 @@ impl Reader<'_> {
         }
         match (group, kind) {
             ("v1", "Service") => {
-                let service = self.kubernetes("service", tree);
+                let service = self.kubernetes::<written::Service>("service", tree);
                 self.documents.services.extend(service);
             }
             ("v1", "Pod") => {
-                let pod = self.kubernetes("pod", tree);
+                let pod = self.kubernetes::<written::Pod>("pod", tree);
                 self.documents.pods.extend(pod);
             }
             ("v1", "Secret") => {
@@ -158,7 +148,7 @@ impl Reader<'_> {
                 self.documents.secrets.extend(secret);
             }
             ("discovery.k8s.io/v1", "EndpointSlice") => {
-                let slice = self.kubernetes("endpointslice", tree);
+                let slice = self.kubernetes::<written::EndpointSlice>("endpointslice", tree);
                 self.documents.endpoint_slices.extend(slice);
             }
             _ => self.report(
@@ -185,7 +175,7 @@ impl Reader<'_> {
                 );
             }
         };
-        if self.position.item.is_some() {
+        if self.position.item().is_some() {
             return self.report(
                 &codes::UNKNOWN_KIND,
                 "kind",
@@ -195,31 +185,19 @@ impl Reader<'_> {
         }
         let of = Some((group, of)).filter(|(_, of)| !of.is_empty());
         for (index, item) in (0..).zip(items) {
-            self.position.item = Some(index);
-            self.position.object = None;
+            self.position.set_item(Some(index));
+            self.position.set_object(None);
             self.position.in_spec = false;
             self.item(item, of);
         }
-        self.position.item = None;
+        self.position.set_item(None);
     }
 
-    fn kubernetes<T: DeserializeOwned + HasMetadata>(
-        &mut self,
-        kind: &str,
-        mut tree: Value,
-    ) -> Option<Document<T>> {
+    fn kubernetes<W: Written>(&mut self, kind: &str, mut tree: Value) -> Option<Document<W::Kept>> {
         let metadata = tree.get("metadata").cloned().unwrap_or_default();
         let (namespace, name) = self.identify(kind, &metadata)?;
-        match decode::decode::<T>(&mut tree, &self.position) {
-            Ok(body) => {
-                debug_assert_eq!(body.metadata().name.as_deref(), Some(&*name));
-                Some(Document {
-                    namespace,
-                    name,
-                    body,
-                    position: self.position.clone(),
-                })
-            }
+        match decode::decode::<W>(&mut tree, &self.position) {
+            Ok(written) => Some(self.keep(written, namespace, name)),
             Err(findings) => {
                 self.documents.findings.extend(findings);
                 None
@@ -230,7 +208,7 @@ impl Reader<'_> {
     /// A secret: what is wrong with it is said without showing what it holds.
     fn secret(&mut self, tree: Value) -> Option<Document<kubernetes::Secret>> {
         let known = self.documents.findings.len();
-        let secret = self.kubernetes("secret", tree);
+        let secret = self.kubernetes::<kubernetes::Secret>("secret", tree);
         let about_values = |finding: &&mut Finding| finding.code == codes::WRONG_TYPE.name;
         for finding in self.documents.findings[known..].iter_mut().filter(about_values) {
             "the value is not of the type that a Secret has here".clone_into(&mut finding.message);
@@ -260,12 +238,8 @@ impl Reader<'_> {
     }
 
     fn name(&mut self, kind: &str, namespace: &str, name: &str) -> Option<(Arc<str>, Arc<str>)> {
-        let object = if namespace == DEFAULT_NAMESPACE {
-            format!("{kind} {name}")
-        } else {
-            format!("{kind} {namespace}/{name}")
-        };
-        self.position.object = Some(object.into());
+        let object = object::called(kind, namespace, name);
+        self.position.set_object(Some(object));
         for text in [namespace, name] {
             if !is_name(text) {
                 let message = format!("`{text}` is no name");
@@ -363,7 +337,8 @@ impl Reader<'_> {
                 }
             })
             .collect();
-        let name = format!("{}-{}", stem.trim_matches(['-', '.']), self.number);
+        let number = self.position.source().number() + 1;
+        let name = format!("{}-{number}", stem.trim_matches(['-', '.']));
         let name = name.trim_start_matches('-').to_owned();
         if let Some(names) = self.name(kind.name(), DEFAULT_NAMESPACE, &name) {
             self.declare(kind, &names, false);

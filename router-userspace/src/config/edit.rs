@@ -173,7 +173,7 @@ impl Draft {
     pub fn place_in_input(&self, input: &Declared, place: &Place) -> Option<Place> {
         let there = &self.find(&input.key)?.position;
         let here = &input.position;
-        if *place.file != **there.file() || !there.source.lines().contains(&place.line) {
+        if *place.file != **there.file() || !there.source().lines().contains(&place.line) {
             return None;
         }
         // Both texts have the same lines from their first, but for the envelope that unnamed objects were given.
@@ -185,8 +185,8 @@ impl Draft {
         };
         let line = (here.line() + place.line).checked_sub(there.line() + envelope);
         // One that was put into another namespace was written anew.
-        let is_as_written = here.item.is_none() && (here.is_bare_rule() || !input.is_moved());
-        let line = line.filter(|line| is_as_written && here.source.lines().contains(line));
+        let is_as_written = here.item().is_none() && (here.is_bare_rule() || !input.is_moved());
+        let line = line.filter(|line| is_as_written && here.source().lines().contains(line));
         Some(Place {
             file: here.file().clone(),
             line: line.unwrap_or_else(|| here.line()),
@@ -238,7 +238,7 @@ impl Draft {
             body::yaml_text(object)
         };
         let text = text.map_err(|error| EditError::Text(object.key.clone(), error))?;
-        let replaced = splice::replace(&position.source.file_text(), position.source.range(), &text);
+        let replaced = splice::replace(&position.source().file_text(), position.source().range(), &text);
         self.set(&name, replaced);
         Ok(())
     }
@@ -253,12 +253,12 @@ impl Draft {
         let name = position.file().to_string();
         let below = |declared: &&Declared| {
             declared.position.is_bare_rule()
-                && declared.position.source.range().start > position.source.range().start
+                && declared.position.source().range().start > position.source().range().start
         };
         let file = self.files.get(&name);
         let unnamed = file.is_some_and(|file| file.declared.iter().any(|d| below(&d)));
         let below = if unnamed { Below::Unnamed } else { Below::Named };
-        let remains = splice::remove(&position.source.file_text(), position.source.range(), below);
+        let remains = splice::remove(&position.source().file_text(), position.source().range(), below);
         self.set(&name, remains);
         Ok(())
     }
@@ -281,7 +281,7 @@ impl Draft {
     fn whole_document(&self, key: &ObjectKey) -> Result<Position, EditError> {
         let declared = self.find(key).ok_or_else(|| EditError::Missing(key.clone()))?;
         let position = &declared.position;
-        if position.item.is_some() {
+        if position.item().is_some() {
             return Err(EditError::InList {
                 key: key.clone(),
                 file: position.file().to_string(),

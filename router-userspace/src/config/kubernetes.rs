@@ -1,255 +1,181 @@
-//! Kubernetes objects as `kubectl get -o yaml` prints them: the fields that routing reads. All others are ignored,
-//! as the objects belong to Kubernetes and carry much that is no business of routing.
+//! Kubernetes objects, as far as routing looks at them: there are many, they are kept for as long as the agent runs, and
+//! so each takes as little room as it can.
+//!
+//! It does not know how they are written ([`written`]).
 
-use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use serde::{Deserialize, Deserializer};
-
+pub use address::{Address, Addresses};
 pub use secret::{Secret, SecretFields, Sensitive};
 pub(super) use shared::forget_shared;
-pub use shared::{Pairs, Text};
+pub use shared::{Pairs, SharedPairs, Text};
+pub(super) use written::Written;
 
+use super::object::Kind;
+
+mod address;
 mod secret;
 mod shared;
+pub(super) mod written;
 
-/// What every object carries.
-#[derive(PartialEq, Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct Metadata {
-    /// Name.
-    pub name: Option<Box<str>>,
-    /// Namespace; `default`.
-    pub namespace: Option<Text>,
-    /// Unique id.
-    pub uid: Option<Box<str>>,
-    /// Labels.
-    #[serde(deserialize_with = "null_as_default")]
-    pub labels: Pairs,
-    /// Annotations that router reads.
-    #[serde(deserialize_with = "null_as_default")]
-    pub annotations: Annotations,
-    /// When deletion was asked for; such a pod ends soon.
-    pub deletion_timestamp: Option<Text>,
-}
-
-/// Annotations that router reads.
-#[derive(PartialEq, Debug, Default, Deserialize)]
-#[serde(default)]
-pub struct Annotations {
-    /// Cgroup of the workload, relative to the root of the cgroup-v2 tree, for workloads without a pod uid.
-    #[serde(rename = "router/cgroup")]
-    pub cgroup: Option<Box<str>>,
-}
+/// Label of an EndpointSlice that names its service.
+pub const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
 
 /// A service.
-#[derive(PartialEq, Debug, Default, Deserialize)]
-#[serde(default)]
+#[derive(PartialEq, Debug, Default)]
 pub struct Service {
-    /// Name and labels.
-    pub metadata: Metadata,
-    /// What is wanted.
-    #[serde(deserialize_with = "null_as_default")]
-    pub spec: ServiceSpec,
-}
-
-/// Specification of a service.
-#[derive(PartialEq, Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct ServiceSpec {
-    /// `ClusterIP`, `NodePort`, `LoadBalancer`, `ExternalName`.
-    pub r#type: Option<String>,
-    /// First address, or `None`.
-    #[serde(rename = "clusterIP")]
-    pub cluster_ip: Option<String>,
+    /// Its type is `ExternalName`.
+    pub is_external_name: bool,
+    /// First address; a text that is none, such as `None`, is kept.
+    pub cluster_ip: Addresses,
     /// All addresses.
-    #[serde(rename = "clusterIPs", deserialize_with = "null_as_default")]
-    pub cluster_ips: Vec<String>,
+    pub cluster_ips: Addresses,
     /// Labels of its pods.
-    #[serde(deserialize_with = "null_as_default")]
-    pub selector: BTreeMap<String, String>,
+    pub selector: Pairs,
     /// Ports.
-    #[serde(deserialize_with = "null_as_default")]
-    pub ports: Vec<ServicePort>,
+    pub ports: Box<[ServicePort]>,
 }
 
 /// A port of a service.
-#[derive(PartialEq, Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+#[derive(PartialEq, Debug, Default)]
 pub struct ServicePort {
     /// Name; needed when there are several.
-    pub name: Option<String>,
+    pub name: Option<Text>,
     /// Port that clients connect to.
     pub port: u16,
     /// Port of the pods; the same.
     pub target_port: Option<PortReference>,
     /// `TCP`, `UDP` or `SCTP`; `TCP`.
-    pub protocol: Option<String>,
+    pub protocol: Option<Text>,
     /// What is spoken.
-    pub app_protocol: Option<String>,
+    pub app_protocol: Option<Text>,
 }
 
 /// A container's port by number or name.
-#[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
-#[serde(untagged, expecting = "a port is wanted, by number or by name")]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub enum PortReference {
     /// By number.
     Number(u16),
     /// By the name that the container gives it.
-    Name(String),
+    Name(Text),
 }
 
 /// Endpoints of a service.
-#[derive(PartialEq, Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+#[derive(PartialEq, Debug, Default)]
 pub struct EndpointSlice {
-    /// The label `kubernetes.io/service-name` names the service.
-    pub metadata: Metadata,
-    /// `IPv4`, `IPv6` or `FQDN`.
-    pub address_type: Option<Text>,
+    /// The service's name, as [`SERVICE_NAME_LABEL`] says it.
+    pub service: Option<Box<str>>,
+    /// Its addresses are host names.
+    pub is_named: bool,
     /// Endpoints.
-    #[serde(deserialize_with = "null_as_default")]
-    pub endpoints: Vec<SliceEndpoint>,
+    pub endpoints: Box<[SliceEndpoint]>,
+    /// Namespaces and names of the pods behind them, one after the other.
+    pub(super) pods: Box<str>,
     /// Ports of all of them.
-    #[serde(deserialize_with = "null_as_default")]
-    pub ports: Vec<SlicePort>,
+    pub ports: Box<[SlicePort]>,
+}
+
+impl EndpointSlice {
+    /// Namespace and name of the pod behind an endpoint of the slice.
+    pub fn pod(&self, endpoint: &SliceEndpoint) -> Option<(&str, &str)> {
+        let (start, end) = endpoint.pod?;
+        self.pods.get(start as usize..end as usize)?.split_once('/')
+    }
 }
 
 /// One endpoint.
-#[derive(PartialEq, Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+#[derive(PartialEq, Debug, Default)]
 pub struct SliceEndpoint {
     /// Addresses, interchangeable; the first one is used, as kube-proxy does.
-    #[serde(deserialize_with = "null_as_default")]
-    pub addresses: Vec<Box<str>>,
-    /// State.
-    #[serde(deserialize_with = "null_as_default")]
-    pub conditions: EndpointConditions,
-    /// The pod behind it.
-    pub target_ref: Option<ObjectReference>,
-}
-
-/// State of an endpoint.
-#[derive(PartialEq, Debug, Default, Deserialize)]
-#[serde(default)]
-pub struct EndpointConditions {
-    /// False: gets no connections. Unknown counts as true.
-    pub ready: Option<bool>,
-}
-
-/// A reference to an object.
-#[derive(PartialEq, Debug, Default, Deserialize)]
-#[serde(default)]
-pub struct ObjectReference {
-    /// `Pod`.
-    pub kind: Option<Text>,
-    /// Name.
-    pub name: Option<Box<str>>,
-    /// Namespace; the referrer's.
-    pub namespace: Option<Text>,
+    pub addresses: Addresses,
+    /// Where `namespace/name` of the pod behind it is in [`EndpointSlice::pods`].
+    pub(super) pod: Option<(u32, u32)>,
+    /// False: gets no connections.
+    pub is_ready: bool,
 }
 
 /// A port of the endpoints.
-#[derive(PartialEq, Debug, Default, Deserialize)]
-#[serde(default)]
+#[derive(PartialEq, Debug, Default)]
 pub struct SlicePort {
     /// Name of the service's port.
     pub name: Option<Text>,
     /// Port number of the endpoints.
     pub port: Option<u16>,
-    /// `TCP`, `UDP` or `SCTP`; `TCP`.
-    pub protocol: Option<Text>,
 }
 
 /// A pod.
-#[derive(PartialEq, Debug, Default, Deserialize)]
-#[serde(default)]
+#[derive(PartialEq, Debug, Default)]
 pub struct Pod {
-    /// Name, labels, uid.
-    pub metadata: Metadata,
-    /// What is wanted.
-    #[serde(deserialize_with = "null_as_default")]
-    pub spec: PodSpec,
-    /// What is.
-    #[serde(deserialize_with = "null_as_default")]
-    pub status: PodStatus,
-}
-
-/// Specification of a pod.
-#[derive(PartialEq, Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct PodSpec {
-    /// Its containers.
-    #[serde(deserialize_with = "null_as_default")]
-    pub containers: Vec<Container>,
-    /// True when it shares the node's addresses.
+    /// Unique id.
+    pub uid: Option<Box<str>>,
+    /// Labels.
+    pub labels: Pairs,
+    /// All addresses, the first one in front, each once.
+    pub addresses: Addresses,
+    /// Addresses of its node.
+    pub nodes: Nodes,
+    /// What few pods have.
+    pub details: Option<Box<Details>>,
+    /// How far it is.
+    pub phase: Phase,
+    /// Its condition `Ready`, when it says one.
+    pub ready: Option<bool>,
+    /// Its deletion was asked for: it ends soon.
+    pub is_ending: bool,
+    /// It shares the node's addresses.
     pub host_network: bool,
 }
 
-/// A container.
-#[derive(PartialEq, Debug, Default, Deserialize)]
-#[serde(default)]
-pub struct Container {
-    /// Ports it declares.
-    #[serde(deserialize_with = "null_as_default")]
-    pub ports: Vec<ContainerPort>,
+/// What few pods have.
+#[derive(PartialEq, Debug, Default)]
+pub struct Details {
+    /// Annotation `router/cgroup`: cgroup of the workload, relative to the root of the cgroup-v2 tree, for workloads
+    /// without a pod uid.
+    pub cgroup: Option<Box<str>>,
+    /// Ports of its containers that have names.
+    pub ports: Box<[(Text, u16)]>,
 }
 
-/// A port that a container declares.
-#[derive(PartialEq, Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct ContainerPort {
-    /// Name.
-    pub name: Option<Text>,
-    /// Number.
-    pub container_port: u16,
+impl Pod {
+    /// Cgroup of the workload, as its annotation says.
+    pub fn cgroup(&self) -> Option<&str> {
+        self.details.as_ref()?.cgroup.as_deref()
+    }
+
+    /// The first of its containers' ports of this name.
+    pub fn port(&self, name: &str) -> Option<u16> {
+        let ports = &self.details.as_ref()?.ports;
+        let found = ports.iter().find(|(known, _)| **known == *name);
+        found.map(|(_, port)| *port)
+    }
 }
 
-/// State of a pod.
-#[derive(PartialEq, Debug, Default, Deserialize)]
-#[serde(default)]
-pub struct PodStatus {
-    /// `Pending`, `Running`, `Succeeded`, `Failed`, `Unknown`.
-    pub phase: Option<Text>,
-    /// First address.
-    #[serde(rename = "podIP")]
-    pub pod_ip: Option<Box<str>>,
-    /// All addresses.
-    #[serde(rename = "podIPs", deserialize_with = "null_as_default")]
-    pub pod_ips: Vec<PodIp>,
-    /// First address of its node.
-    #[serde(rename = "hostIP")]
-    pub host_ip: Option<Text>,
-    /// All addresses of its node.
-    #[serde(rename = "hostIPs", deserialize_with = "null_as_default")]
-    pub host_ips: Vec<PodIp>,
-    /// Conditions.
-    #[serde(deserialize_with = "null_as_default")]
-    pub conditions: Vec<PodCondition>,
+/// Addresses of a node, held once by all pods of a file that are on it.
+pub type Nodes = Option<Arc<[std::net::IpAddr]>>;
+
+/// How far a pod is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Phase {
+    /// `Running`, `Unknown`, or nothing is said.
+    #[default]
+    Other,
+    /// `Pending`.
+    Pending,
+    /// `Succeeded` or `Failed`: its containers run no more and will not run again.
+    Ended,
 }
 
-/// An address of a pod.
-#[derive(PartialEq, Debug, Default, Deserialize)]
-#[serde(default)]
-pub struct PodIp {
-    /// The address.
-    pub ip: Option<Box<str>>,
+impl Kind for Service {
+    const WORD: Option<&'static str> = Some("service");
 }
 
-/// A condition of a pod.
-#[derive(PartialEq, Debug, Default, Deserialize)]
-#[serde(default)]
-pub struct PodCondition {
-    /// `Ready` and others.
-    pub r#type: Text,
-    /// `True`, `False`, `Unknown`.
-    pub status: Text,
+impl Kind for EndpointSlice {
+    const WORD: Option<&'static str> = Some("endpointslice");
 }
 
-/// Kubernetes prints absent lists and objects as nothing or as `null`.
-fn null_as_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
-where
-    D: Deserializer<'de>,
-    T: Default + Deserialize<'de>,
-{
-    Option::deserialize(deserializer).map(Option::unwrap_or_default)
+impl Kind for Pod {
+    const WORD: Option<&'static str> = Some("pod");
 }
+
+/// There are few, and what is said about a certificate is said long after it was read: their positions know.
+impl Kind for Secret {}

@@ -13,6 +13,21 @@ use super::{
 /// The namespace of objects that name none.
 pub const DEFAULT_NAMESPACE: &str = "default";
 
+/// Kinds of objects.
+pub trait Kind {
+    /// What findings call an object of a kind whose positions do not say what it is called.
+    const WORD: Option<&'static str> = None;
+}
+
+/// Kind and name: `route-rule reviews-default`; `route-rule prod/reviews-default` outside the default namespace.
+pub(super) fn called(kind: &str, namespace: &str, name: &str) -> Arc<str> {
+    let called = match namespace {
+        DEFAULT_NAMESPACE => format!("{kind} {name}"),
+        namespace => format!("{kind} {namespace}/{name}"),
+    };
+    called.into()
+}
+
 /// What tells a rule or policy from all others.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct ObjectKey {
@@ -27,11 +42,7 @@ pub struct ObjectKey {
 impl fmt::Display for ObjectKey {
     /// `route-rule reviews-default`; `route-rule prod/reviews-default` outside the default namespace.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let kind = self.kind.name();
-        match &*self.namespace {
-            DEFAULT_NAMESPACE => write!(f, "{kind} {}", self.name),
-            namespace => write!(f, "{kind} {namespace}/{}", self.name),
-        }
+        f.write_str(&called(self.kind.name(), &self.namespace, &self.name))
     }
 }
 
@@ -71,10 +82,10 @@ impl Declared {
 
     /// The object with what is around its specification.
     fn tree(&self) -> Value {
-        let source: &Source = &self.position.source;
+        let source: Source = self.position.source();
         // It was parsed before: what has a name has a tree.
         let mut tree = yaml::parse(&source.text(), source.first_line()).unwrap_or_default();
-        match self.position.item {
+        match self.position.item() {
             Some(item) => tree
                 .get_mut("items")
                 .and_then(|items| items.get_mut(item as usize))

@@ -19,6 +19,13 @@ pub use route_rule::{
 };
 pub use scalar::{DurationText, IstioService, Labels, LoadBalancing, Opaque, ServiceReference, StatusText};
 
+use super::object::Kind;
+
+impl Kind for RouteRule {}
+impl Kind for DestinationPolicy {}
+impl Kind for IngressRule {}
+impl Kind for EgressRule {}
+
 /// Kinds of objects of the language.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum RuleKind {

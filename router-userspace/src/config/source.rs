@@ -3,11 +3,13 @@
 //! It knows no kinds of documents.
 
 use std::{
+    collections::BTreeMap,
     fs,
     hash::{DefaultHasher, Hash as _, Hasher as _},
+    num::NonZeroU32,
     ops::Range,
     path::{Path, PathBuf},
-    sync::{Arc, OnceLock},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
 };
 
 use crate::finding::{Code, Finding, Place};
@@ -22,7 +24,8 @@ use outline::Outline;
 /// What some editors put in front of UTF-8 text.
 pub(super) const BYTE_ORDER_MARK: char = '\u{feff}';
 
-/// A file's text: kept, or read again when somebody asks for a line after it was forgotten.
+/// A file's text with the places of its documents: kept, or read again when somebody asks for a line after it was
+/// forgotten.
 #[derive(Debug)]
 pub(super) struct FileText {
     /// What findings call the file.
@@ -31,6 +34,22 @@ pub(super) struct FileText {
     path: Option<PathBuf>,
     digest: u64,
     text: ArcSwapOption<String>,
+    documents: OnceLock<Box<[Span]>>,
+    /// Of documents that a finding asked the line of a field of: the others pay nothing.
+    outlines: Mutex<BTreeMap<u32, Arc<Outline>>>,
+}
+
+/// Where a document is in its file.
+#[derive(Clone, Copy, Debug, Default)]
+struct Span {
+    /// First byte. Files are far smaller than 4 GiB ([`LoadLimits`](super::LoadLimits)).
+    start: u32,
+    /// The byte behind the last.
+    end: u32,
+    /// Number of its first line in the file.
+    first_line: u32,
+    /// Of the first line with content, from `first_line`.
+    content_line: u32,
 }
 
 impl FileText {
@@ -42,6 +61,8 @@ impl FileText {
             path: None,
             digest: 0,
             text: ArcSwapOption::from_pointee(text),
+            documents: OnceLock::new(),
+            outlines: Mutex::default(),
         }
     }
 
@@ -78,6 +99,14 @@ impl FileText {
             self.text.store(None);
         }
     }
+
+    fn span(&self, number: u32) -> Span {
+        let spans = self.documents.get();
+        spans
+            .and_then(|spans| spans.get(number as usize))
+            .copied()
+            .unwrap_or_default()
+    }
 }
 
 /// A number that texts share only when they are the same.
@@ -94,17 +123,12 @@ pub(super) fn without_mark(mut text: String) -> String {
     text
 }
 
-/// The text of one document of a file.
-#[derive(Debug)]
+/// One document of a file.
+#[derive(Clone, Debug)]
 pub(super) struct Source {
     file: Arc<FileText>,
-    range: Range<usize>,
-    /// Number of the first line of `range` in the file.
-    first_line: u32,
-    /// Of the first line with content, from `first_line`.
-    content_line: u32,
-    /// Built when the first finding asks for a line: configurations without findings pay nothing.
-    outline: OnceLock<Box<Outline>>,
+    /// Counted from 0, without those that have no content.
+    number: u32,
 }
 
 /// A document's text.
@@ -126,8 +150,13 @@ impl Source {
     pub(super) fn text(&self) -> Text {
         Text {
             file: self.file.text(),
-            range: self.range.clone(),
+            range: self.range(),
         }
+    }
+
+    /// Its number in the file, from 0.
+    pub(super) const fn number(&self) -> u32 {
+        self.number
     }
 
     /// The text of the whole file, without a byte order mark.
@@ -137,26 +166,28 @@ impl Source {
 
     /// Where [`Source::text`] is in [`Source::file_text`].
     pub(super) fn range(&self) -> Range<usize> {
-        self.range.clone()
+        let Span { start, end, .. } = self.file.span(self.number);
+        start as usize..end as usize
     }
 
     /// Numbers of its lines in the file.
     pub(super) fn lines(&self) -> Range<u32> {
         let count = u32::try_from(self.text().lines().count()).unwrap_or(u32::MAX);
-        self.first_line..self.first_line.saturating_add(count)
+        self.first_line()..self.first_line().saturating_add(count)
     }
 
     pub(super) fn file(&self) -> &Arc<str> {
         &self.file.name
     }
 
-    pub(super) const fn first_line(&self) -> u32 {
-        self.first_line
+    pub(super) fn first_line(&self) -> u32 {
+        self.file.span(self.number).first_line
     }
 
     /// Line of the first thing that is neither blank, comment nor document marker.
-    pub(super) const fn content_line(&self) -> u32 {
-        self.first_line.saturating_add(self.content_line)
+    pub(super) fn content_line(&self) -> u32 {
+        let span = self.file.span(self.number);
+        span.first_line.saturating_add(span.content_line)
     }
 
     fn line_of(&self, path: &str) -> u32 {
@@ -170,12 +201,18 @@ impl Source {
             .map(|line| self.line_in_file(line))
     }
 
-    fn outline(&self) -> &Outline {
-        self.outline.get_or_init(|| Box::new(Outline::new(&self.text())))
+    fn outline(&self) -> Arc<Outline> {
+        // An outline is inserted whole.
+        let known = || self.file.outlines.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(outline) = known().get(&self.number) {
+            return Arc::clone(outline);
+        }
+        let outline = Arc::new(Outline::new(&self.text()));
+        Arc::clone(known().entry(self.number).or_insert(outline))
     }
 
     fn line_in_file(&self, line: u32) -> u32 {
-        self.first_line.saturating_add(line).saturating_sub(1)
+        self.first_line().saturating_add(line).saturating_sub(1)
     }
 }
 
@@ -183,19 +220,29 @@ impl Source {
 ///
 /// A line that begins with `---` or `...` ends a document wherever it stands: YAML allows it in no value. So the
 /// split needs no parser.
-pub(super) fn split(file: &Arc<FileText>) -> Vec<Arc<Source>> {
-    let text = file.text();
-    let mut sources = Vec::new();
+pub(super) fn split(file: &Arc<FileText>) -> Vec<Source> {
+    let spans = file.documents.get_or_init(|| spans(&file.text()).into());
+    let numbers = (0..).take(spans.len());
+    numbers
+        .map(|number| Source {
+            file: Arc::clone(file),
+            number,
+        })
+        .collect()
+}
+
+fn spans(text: &str) -> Vec<Span> {
+    let mut spans = Vec::new();
     let mut start = (0, 1);
+    let short = |place: usize| u32::try_from(place).unwrap_or(u32::MAX);
     let mut add = |(start, first_line): (usize, u32), end: usize| {
         if let Some(content_line) = content_line(&text[start..end]) {
-            sources.push(Arc::new(Source {
-                file: file.clone(),
-                range: start..end,
+            spans.push(Span {
+                start: short(start),
+                end: short(end),
                 first_line,
                 content_line,
-                outline: OnceLock::new(),
-            }));
+            });
         }
     };
     let (mut offset, mut number) = (0, 1);
@@ -212,7 +259,7 @@ pub(super) fn split(file: &Arc<FileText>) -> Vec<Arc<Source>> {
         }
     }
     add(start, offset);
-    sources
+    spans
 }
 
 /// Lines before the first thing that is neither blank, comment nor document marker.
@@ -233,37 +280,77 @@ fn is_marker(line: &str, marker: &str) -> bool {
 /// The place of an object, from which places of its fields are made.
 #[derive(Clone, Debug)]
 pub struct Position {
-    pub(super) source: Arc<Source>,
-    /// Index in a `List`.
-    pub(super) item: Option<u32>,
+    file: Arc<FileText>,
+    /// Number of its document, as [`Source::number`].
+    document: u32,
+    /// One more than its index in a `List`.
+    item: Option<NonZeroU32>,
     /// True when fields are given relative to the object's `spec`.
     pub(super) in_spec: bool,
-    /// Kind and name: `route-rule reviews-default`.
-    pub(super) object: Option<Arc<str>>,
+    /// Kind and name: `route-rule reviews-default`. Objects of the registry are many: their documents know it
+    /// ([`Document::object`](super::Document::object)), and here is one word for it.
+    object: Option<Box<Arc<str>>>,
 }
 
 impl Position {
-    /// Kind and name of the object, when it has them.
+    /// The beginning of a document.
+    pub(super) fn of(source: &Source) -> Self {
+        Self {
+            file: Arc::clone(&source.file),
+            document: source.number,
+            item: None,
+            in_spec: false,
+            object: None,
+        }
+    }
+
+    /// Its document.
+    pub(super) fn source(&self) -> Source {
+        Source {
+            file: Arc::clone(&self.file),
+            number: self.document,
+        }
+    }
+
+    /// Index in a `List`.
+    pub(super) fn item(&self) -> Option<u32> {
+        self.item.map(|above| above.get() - 1)
+    }
+
+    /// Makes it the position of an item of a `List`, or of the list again.
+    pub(super) const fn set_item(&mut self, index: Option<u32>) {
+        self.item = match index {
+            Some(index) => NonZeroU32::new(index.saturating_add(1)),
+            None => None,
+        };
+    }
+
+    /// Kind and name of the object, when it has them and they are kept here.
     pub fn object(&self) -> Option<&Arc<str>> {
-        self.object.as_ref()
+        self.object.as_deref()
+    }
+
+    /// Says what the object is called, or nothing.
+    pub(super) fn set_object(&mut self, object: Option<Arc<str>>) {
+        self.object = object.map(Box::new);
     }
 
     /// File, relative to the configuration directory.
     pub fn file(&self) -> &Arc<str> {
-        self.source.file()
+        &self.file.name
     }
 
     /// First line of the object.
     pub fn line(&self) -> u32 {
-        match self.item {
-            Some(item) => self.source.line_of(&format!("items[{item}]")),
-            None => self.source.content_line(),
+        match self.item() {
+            Some(item) => self.source().line_of(&format!("items[{item}]")),
+            None => self.source().content_line(),
         }
     }
 
     /// True when the object is a rule or policy that was written without a name.
     pub fn is_bare_rule(&self) -> bool {
-        let object = self.object.as_deref().unwrap_or_default();
+        let object = self.object().map_or("", |object| object);
         !self.in_spec && (object.starts_with("route-rule ") || object.starts_with("destination-policy "))
     }
 
@@ -272,21 +359,21 @@ impl Position {
     pub fn place(&self, field: &str) -> Place {
         if field.is_empty() {
             return Place {
-                file: self.source.file().clone(),
+                file: self.file().clone(),
                 line: self.line(),
                 field: String::new(),
             };
         }
         let mut path = self
-            .item
+            .item()
             .map_or_else(String::new, |item| format!("items[{item}]."));
         if self.in_spec {
             path.push_str("spec.");
         }
         path.push_str(field);
         Place {
-            file: self.source.file().clone(),
-            line: self.source.line_of(&path),
+            file: self.file().clone(),
+            line: self.source().line_of(&path),
             field: path,
         }
     }
@@ -299,7 +386,7 @@ impl Position {
         message: impl Into<String>,
         hint: impl Into<String>,
     ) -> Finding {
-        Finding::new(code, self.place(field), message, hint).about(self.object.clone())
+        Finding::new(code, self.place(field), message, hint).about(self.object().cloned())
     }
 }
 
@@ -307,7 +394,7 @@ impl Position {
 mod tests {
     use super::*;
 
-    fn split(text: &str) -> Vec<Arc<Source>> {
+    fn split(text: &str) -> Vec<Source> {
         super::split(&Arc::new(FileText::kept("f", text.to_owned())))
     }
 

@@ -27,9 +27,9 @@ pub(super) fn add(documents: &mut Documents, file: &str, text: String, limits: &
     }
 }
 
-/// The documents of a file, each with its number in it.
-pub(super) fn split(file: &Arc<FileText>) -> Vec<(usize, Arc<Source>)> {
-    (1_usize..).zip(source::split(file)).collect()
+/// The documents of a file.
+pub(super) fn split(file: &Arc<FileText>) -> Vec<Source> {
+    source::split(file)
 }
 
 /// What is said of a file that would be too much.
@@ -52,8 +52,8 @@ pub(super) fn too_many(file: &str, limits: &LoadLimits) -> Finding {
 }
 
 /// Adds the documents of one file.
-pub(super) fn read(documents: &mut Documents, sources: &[(usize, Arc<Source>)]) {
-    let bytes: usize = sources.iter().map(|(_, source)| source.range().len()).sum();
+pub(super) fn read(documents: &mut Documents, sources: &[Source]) {
+    let bytes: usize = sources.iter().map(|source| source.range().len()).sum();
     let processors = thread::available_parallelism().map_or(1, NonZero::get);
     let threads = (bytes / WORTH_A_THREAD).clamp(1, processors.min(MAX_THREADS));
     let share = sources.len().div_ceil(threads).max(1);
@@ -73,10 +73,10 @@ pub(super) fn read(documents: &mut Documents, sources: &[(usize, Arc<Source>)]) 
     });
 }
 
-fn part_of(sources: &[(usize, Arc<Source>)]) -> Documents {
+fn part_of(sources: &[Source]) -> Documents {
     let mut documents = Documents::default();
-    for (number, source) in sources {
-        classify::add(&mut documents, source.clone(), *number);
+    for source in sources {
+        classify::add(&mut documents, source);
     }
     documents.shrink();
     forget_shared();

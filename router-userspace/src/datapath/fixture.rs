@@ -254,7 +254,7 @@ fn workload(cgroup: u64, app: u8) -> Workload {
         name: format!("default/pod{cgroup}").into(),
         labels: [("app", format!("app{app}"))].into_iter().collect(),
         services: Default::default(),
-        addresses: Vec::new(),
+        addresses: Default::default(),
     }
 }
 

@@ -13,19 +13,14 @@ pub struct Leaving {
     departure: u64,
 }
 
-#[derive(Clone, PartialEq, Eq, Debug)]
-struct Holder {
-    id: u32,
-    /// Set while nobody asks for the name.
-    departure: Option<u64>,
-}
-
 /// Ids of names of type `K`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Ids<K> {
     first: u32,
     end: u32,
-    holders: BTreeMap<K, Holder>,
+    holders: BTreeMap<K, u32>,
+    /// Names that nobody asks for, with their departures: few.
+    leaving: BTreeMap<K, u64>,
     /// Ids below `high` that nobody holds.
     vacant: BTreeSet<u32>,
     /// Ids from here on were never used.
@@ -40,6 +35,7 @@ impl<K: Ord + Clone> Ids<K> {
             first,
             end,
             holders: BTreeMap::new(),
+            leaving: BTreeMap::new(),
             vacant: BTreeSet::new(),
             high: first,
             departures: 0,
@@ -56,25 +52,25 @@ impl<K: Ord + Clone> Ids<K> {
         self.holders.len()
     }
 
+    /// How many names are in use.
+    pub fn used(&self) -> usize {
+        self.holders.len() - self.leaving.len()
+    }
+
     /// The id of a name, leaving or not.
     pub fn get(&self, name: &K) -> Option<u32> {
-        self.holders.get(name).map(|h| h.id)
+        self.holders.get(name).copied()
     }
 
     /// The id of a name that is in use.
     pub fn in_use(&self, name: &K) -> Option<u32> {
-        self.holders
-            .get(name)
-            .filter(|h| h.departure.is_none())
-            .map(|h| h.id)
+        self.get(name).filter(|_| !self.leaving.contains_key(name))
     }
 
     /// Names in use with their ids, in order of the names.
     pub fn iter(&self) -> impl Iterator<Item = (&K, u32)> {
-        self.holders
-            .iter()
-            .filter(|(_, h)| h.departure.is_none())
-            .map(|(name, h)| (name, h.id))
+        let in_use = |(name, _): &(&K, &u32)| self.leaving.is_empty() || !self.leaving.contains_key(*name);
+        self.holders.iter().filter(in_use).map(|(name, id)| (name, *id))
     }
 
     /// Ids that may be given to new names, lowest first.
@@ -86,11 +82,11 @@ impl<K: Ord + Clone> Ids<K> {
     ///
     /// False, and nothing changes, when the id is another's or the name has another.
     pub fn hold(&mut self, name: K, id: u32) -> bool {
-        if let Some(holder) = self.holders.get_mut(&name) {
-            if holder.id == id {
-                holder.departure = None;
+        if let Some(&held) = self.holders.get(&name) {
+            if held == id {
+                self.leaving.remove(&name);
             }
-            return holder.id == id;
+            return held == id;
         }
         if id >= self.high && id < self.end {
             self.vacant.extend(self.high..id);
@@ -98,33 +94,37 @@ impl<K: Ord + Clone> Ids<K> {
         } else if !self.vacant.remove(&id) {
             return false;
         }
-        self.holders.insert(name, Holder { id, departure: None });
+        self.holders.insert(name, id);
         true
     }
 
     /// Nobody asks for `name` any more; the id stays its own until it is forgotten.
     pub fn leave(&mut self, name: &K) -> Option<Leaving> {
-        let holder = self.holders.get_mut(name)?;
+        let id = self.get(name)?;
         self.departures += 1;
-        holder.departure = Some(self.departures);
+        self.leaving.insert(name.clone(), self.departures);
         Some(Leaving {
-            id: holder.id,
+            id,
             departure: self.departures,
         })
     }
 
     /// True when the name has not come back since it left.
     pub fn is_leaving(&self, name: &K, leaving: Leaving) -> bool {
-        self.holders
-            .get(name)
-            .is_some_and(|h| h.id == leaving.id && h.departure == Some(leaving.departure))
+        self.get(name) == Some(leaving.id) && self.leaving.get(name) == Some(&leaving.departure)
     }
 
     /// Frees the id of a name.
     pub fn forget(&mut self, name: &K) {
-        if let Some(holder) = self.holders.remove(name) {
-            self.vacant.insert(holder.id);
+        self.leaving.remove(name);
+        if let Some(id) = self.holders.remove(name) {
+            self.vacant.insert(id);
         }
+    }
+
+    /// Takes as little room as it can: names that came in order left half of it empty.
+    pub fn pack(&mut self) {
+        self.holders = std::mem::take(&mut self.holders).into_iter().collect();
     }
 }
 

@@ -169,7 +169,7 @@ impl Kernel {
         &self.maps
     }
 
-    /// The same maps in mappings of their own, for reading them through once: dropping these gives the memory back.
+    /// The same maps in mappings of their own, for who writes them: everybody else looks at few.
     ///
     /// # Errors
     ///

@@ -1,7 +1,8 @@
 //! A BPF array in this process's memory: a store here is what the kernel reads next, without a system call.
 //!
 //! The kernel populates a mapping of such an array at once and counts every page of it as resident, so the arrays are
-//! mapped by windows, each when it is first needed: memory follows use, not capacity.
+//! mapped by windows, each when it is first needed, and who writes them lets go of them again: memory follows use, not
+//! capacity.
 
 use std::{
     io,
@@ -17,7 +18,7 @@ use std::{
 use aya::Pod;
 
 /// Bytes of a window: a multiple of every page size, and of every entry's size.
-const WINDOW: usize = 256 * 1024;
+const WINDOW: usize = 64 * 1024;
 
 /// A memory-mapped array of `T`, whose size is a power of two and at least eight bytes.
 ///
@@ -63,6 +64,19 @@ impl<T: Pod> Mapped<T> {
     /// Number of entries.
     pub(super) const fn len(&self) -> u32 {
         self.entries
+    }
+
+    /// Bytes that are mapped now.
+    pub(super) fn bytes(&self) -> usize {
+        let windows = self.windows.iter().filter_map(OnceLock::get);
+        windows.map(|window| window.bytes).sum()
+    }
+
+    /// Lets go of what is mapped; it is mapped again when it is needed. The array stays as it is.
+    pub(super) fn unmap(&mut self) {
+        for window in &mut self.windows {
+            window.take();
+        }
     }
 
     /// The `word`-th `u64` of entry `index`, for loads, stores and additions.

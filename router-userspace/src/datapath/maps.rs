@@ -4,7 +4,7 @@ use std::{
     io,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::{Path, PathBuf},
-    sync::{Arc, atomic::Ordering},
+    sync::atomic::Ordering,
 };
 
 use router_common::{
@@ -90,10 +90,28 @@ impl Maps {
     }
 
     pub(super) fn beat(&self, nanoseconds: u64) {
-        // Mapped since `open`.
+        // It could be mapped by `open`.
         if let Ok(heartbeat) = self.settings.word(0, HEARTBEAT_WORD) {
             heartbeat.store(nanoseconds, Ordering::Release);
         }
+    }
+
+    /// Bytes that are mapped now.
+    fn bytes(&self) -> usize {
+        let services = self.services.bytes() + self.slots.bytes() + self.subsets.bytes();
+        let endpoints = self.endpoints.bytes() + self.endpoint_states.bytes();
+        services + endpoints + self.limits.bytes() + self.settings.bytes() + self.counters.bytes()
+    }
+
+    fn unmap(&mut self) {
+        self.services.unmap();
+        self.slots.unmap();
+        self.subsets.unmap();
+        self.endpoints.unmap();
+        self.endpoint_states.unmap();
+        self.limits.unmap();
+        self.settings.unmap();
+        self.counters.unmap();
     }
 
     pub(super) fn connections(&self) -> BorrowedFd<'_> {
@@ -104,18 +122,22 @@ impl Maps {
 fn map<T: aya::Pod>(dir: &Path, name: &str, entries: u32) -> Result<Mapped<T>, (PathBuf, io::Error)> {
     let path = dir.join(name);
     let mapped = bpf::open_pinned(&path).and_then(|fd| {
-        let array = Mapped::new(fd, entries);
+        let mut array = Mapped::new(fd, entries);
         // That it can be mapped shows now and not in the middle of a change.
         array.word(0, 0)?;
+        array.unmap();
         Ok(array)
     });
     mapped.map_err(|error| (path, error))
 }
 
-/// The kernel's maps as reconciliation writes them.
+/// Bytes of the arrays that stay mapped from one change of endpoints to the next.
+const KEPT_MAPPED: usize = 1 << 20;
+
+/// The kernel's maps as reconciliation writes them, in mappings of its own.
 #[derive(Debug)]
 pub struct KernelMaps {
-    maps: Arc<Maps>,
+    maps: Maps,
     grace: GraceKeeper,
 }
 
@@ -125,11 +147,19 @@ impl KernelMaps {
     /// # Errors
     ///
     /// The thread that waits for grace periods could not be started.
-    pub fn new(maps: Arc<Maps>) -> io::Result<Self> {
+    pub fn new(maps: Maps) -> io::Result<Self> {
         Ok(Self {
             maps,
             grace: GraceKeeper::start()?,
         })
+    }
+
+    /// Lets go of the mappings of what was written and read: nearly all of it is not looked at again. `is_likely_again`: a
+    /// change like the last one will follow, so that a little stays.
+    pub fn rest(&mut self, is_likely_again: bool) {
+        if !is_likely_again || self.maps.bytes() > KEPT_MAPPED {
+            self.maps.unmap();
+        }
     }
 }
 

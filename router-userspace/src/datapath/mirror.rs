@@ -66,8 +66,14 @@ impl Mirror {
             });
         }
         let desired = inputs.desired();
-        let report = reconcile::reconcile_around(&mut self.state, &desired, store, counted);
-        self.ids = self.state.upstream_ids();
+        let mut told = None;
+        let report = reconcile::reconcile_around(&mut self.state, &desired, store, |ids| {
+            told = Some(ids.clone());
+            counted(ids);
+        });
+        // Usually it is what was told already, of which copies share everything.
+        let is_told = |ids: &UpstreamIds| report.is_ok() && self.state.has_ids(ids);
+        self.ids = told.filter(is_told).unwrap_or_else(|| self.state.upstream_ids());
         if report.is_ok() {
             self.base = Base::new(inputs, &desired);
         }

@@ -284,6 +284,15 @@ impl State {
         self.ids_of(self.limits.iter())
     }
 
+    /// True when [`State::upstream_ids`] would be `ids`, which have all of them and perhaps more: as many, then.
+    pub(super) fn has_ids(&self, ids: &UpstreamIds) -> bool {
+        let limits = self
+            .limits
+            .keys()
+            .filter(|name| self.limit_ids.in_use(name).is_some());
+        ids.endpoints.ids().count() == self.endpoint_ids.used() && ids.limits.len() == limits.count()
+    }
+
     /// As [`State::upstream_ids`], with what `desired` has beyond that, as far as it has ids already.
     pub(super) fn upstream_ids_towards(&self, desired: &Desired) -> UpstreamIds {
         self.ids_of(self.limits.iter().chain(&desired.limits))
@@ -389,6 +398,10 @@ impl State {
     pub(super) fn reconciled(&mut self, desired: &Desired) {
         self.generation = desired.generation;
         self.limits.clone_from(&desired.limits);
+        // Entries that came in order left half of the room empty.
+        self.endpoint_ids.pack();
+        self.services = std::mem::take(&mut self.services).into_iter().collect();
+        self.frontends = std::mem::take(&mut self.frontends).into_iter().collect();
     }
 
     /// Hands what departed over to a grace period that was asked for after it departed.

@@ -156,7 +156,6 @@ mod tests {
             workload: "default/a".into(),
             uid: Some(uid.into()),
             cgroup: None,
-            addresses: Vec::new(),
             host_network: false,
         }
     }

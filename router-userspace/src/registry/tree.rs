@@ -164,7 +164,6 @@ mod tests {
             workload: workload.into(),
             uid: uid.map(Into::into),
             cgroup: cgroup.map(Into::into),
-            addresses: Vec::new(),
             host_network: false,
         }
     }

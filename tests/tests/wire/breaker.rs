@@ -202,7 +202,7 @@ async fn a_policy_with_a_source_limits_its_callers_only() {
     };
     let model = |from| Model {
         workloads: vec![Workload {
-            addresses: Vec::new(),
+            addresses: Default::default(),
             name: CALLER.into(),
             labels: Labels::default(),
             services: [ServiceName::new("productpage")].into(),

@@ -98,7 +98,7 @@ async fn the_caller_decides() {
     let (v1, v2) = (Server::named("v1").await, Server::named("v2").await);
     let mut model = service(Protocol::Http, &[(v1.address, "v1"), (v2.address, "v2")]);
     model.workloads.push(Workload {
-        addresses: Vec::new(),
+        addresses: Default::default(),
         name: CALLER.into(),
         labels: labels("v7"),
         services: [ServiceName::new("productpage.default.svc.cluster.local")].into(),

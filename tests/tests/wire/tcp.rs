@@ -83,7 +83,7 @@ async fn the_caller_decides_and_http_rules_do_not() {
     let (v1, v2) = (listener("v1").await, listener("v2").await);
     let mut model = service(Protocol::Tcp, &[(v1.address, "v1"), (v2.address, "v2")]);
     model.workloads.push(Workload {
-        addresses: Vec::new(),
+        addresses: Default::default(),
         name: CALLER.into(),
         labels: labels("v7"),
         services: [].into(),
@@ -198,7 +198,7 @@ async fn subnets_of_both_ends_decide() {
         let mut model = service(Protocol::Tcp, &[(v1.address, "v1"), (v2.address, "v2")]);
         if let Some(address) = known_at {
             model.workloads.push(Workload {
-                addresses: vec![address.parse().unwrap()],
+                addresses: [address.parse().unwrap()].into_iter().collect(),
                 name: CALLER.into(),
                 labels: labels("v7"),
                 services: [].into(),

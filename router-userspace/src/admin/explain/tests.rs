@@ -91,7 +91,7 @@ fn snapshot() -> Snapshot {
                 service("mongodb", "10.0.0.2", 27017, Protocol::Tcp, &mongodb),
             ],
             workloads: vec![Workload {
-                addresses: Vec::new(),
+                addresses: Default::default(),
                 name: "default/productpage-v1".into(),
                 labels: labels("v1"),
                 services: [ServiceName::new("productpage.default.svc.cluster.local")].into(),

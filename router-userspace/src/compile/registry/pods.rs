@@ -3,7 +3,7 @@
 //! Pods that have ended are left out: their addresses may belong to others by now.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{HashMap, HashSet},
     net::IpAddr,
     sync::Arc,
 };
@@ -11,13 +11,13 @@ use std::{
 use router_rules::{
     id::ServiceName,
     labels::Labels,
-    source::{Services, Workload},
+    source::{Addresses, Services, Workload},
 };
 
 use crate::{
     config::{
         Document,
-        kubernetes::{Pairs, Pod, PortReference, ServicePort},
+        kubernetes::{Pairs, Phase, Pod, PortReference, ServicePort},
     },
     finding::{Finding, codes},
     registry::Identity,
@@ -28,6 +28,8 @@ pub(super) struct Pods<'d> {
     entries: Vec<Entry<'d>>,
     by_name: HashMap<(&'d str, &'d str), usize>,
     by_address: HashMap<IpAddr, usize>,
+    /// Those that pods may be instances of.
+    services: Vec<ServiceName>,
     groups: Vec<Group<'d>>,
     /// Namespace and labels, by where they are held.
     group_of: HashMap<(&'d str, usize), usize>,
@@ -47,9 +49,11 @@ struct Entry<'d> {
     name: Arc<str>,
     labels: Arc<Labels>,
     /// The first is the pod's own as endpoints use it.
-    addresses: Vec<IpAddr>,
-    /// In any order, perhaps more than once.
-    services: Vec<ServiceName>,
+    addresses: Addresses,
+    /// The service that it is an instance of, by number; nearly always it is one.
+    service: Option<u32>,
+    /// Others, in any order, perhaps more than once.
+    others: Vec<u32>,
 }
 
 impl<'d> Pods<'d> {
@@ -58,6 +62,7 @@ impl<'d> Pods<'d> {
             entries: Vec::with_capacity(documents.len()),
             by_name: HashMap::with_capacity(documents.len()),
             by_address: HashMap::with_capacity(documents.len()),
+            services: Vec::new(),
             groups: Vec::new(),
             group_of: HashMap::new(),
             by_label: HashMap::new(),
@@ -76,11 +81,11 @@ impl<'d> Pods<'d> {
         let (namespace, name) = (&*document.namespace, &*document.name);
         self.by_name.insert((namespace, name), index);
         // A pod on the host's network has the node's addresses, which say nothing about who is there.
-        if !document.body.spec.host_network {
+        if !document.body.host_network {
             self.by_address
                 .extend(addresses.iter().map(|&address| (address, index)));
         }
-        let group = self.group(namespace, &document.body.metadata.labels);
+        let group = self.group(namespace, &document.body.labels);
         group.pods.push(index);
         let labels = group.labels.clone();
         self.entries.push(Entry {
@@ -88,12 +93,14 @@ impl<'d> Pods<'d> {
             name: Arc::from(format!("{namespace}/{name}")),
             labels,
             addresses,
-            services: Vec::new(),
+            service: None,
+            others: Vec::new(),
         });
     }
 
     fn group(&mut self, namespace: &'d str, pairs: &'d Pairs) -> &mut Group<'d> {
-        let key = (namespace, Arc::as_ptr(pairs.shared()).addr());
+        let held = pairs.shared().map_or(0, |pairs| Arc::as_ptr(pairs).addr());
+        let key = (namespace, held);
         let at = *self.group_of.entry(key).or_insert_with(|| {
             for (key, value) in pairs.iter() {
                 let carriers = self.by_label.entry((namespace, key, value)).or_default();
@@ -101,7 +108,7 @@ impl<'d> Pods<'d> {
             }
             self.groups.push(Group {
                 pairs,
-                labels: Arc::new(Labels::from(pairs.shared().clone())),
+                labels: Arc::new(pairs.shared().cloned().map(Labels::from).unwrap_or_default()),
                 pods: Vec::new(),
             });
             self.groups.len() - 1
@@ -110,7 +117,7 @@ impl<'d> Pods<'d> {
     }
 
     /// Pods that carry every pair of `selector`, in the order of reading; none when it is empty.
-    pub(super) fn selected(&self, namespace: &str, selector: &BTreeMap<String, String>) -> Vec<usize> {
+    pub(super) fn selected(&self, namespace: &str, selector: &Pairs) -> Vec<usize> {
         // The rarest pair leaves the fewest to look at.
         let carriers = selector
             .iter()
@@ -118,7 +125,7 @@ impl<'d> Pods<'d> {
         let fewest = carriers.min_by_key(|found| found.len());
         let groups = fewest.into_iter().flatten().map(|&group| &self.groups[group]);
         let carry_all = |group: &&Group<'_>| {
-            let carries = |(key, value): (&String, &String)| group.pairs.get(key) == Some(value);
+            let carries = |(key, value): (&str, &str)| group.pairs.get(key) == Some(value);
             selector.iter().all(carries)
         };
         let mut pods: Vec<usize> = groups
@@ -143,24 +150,20 @@ impl<'d> Pods<'d> {
         self.by_address.get(&address).copied()
     }
 
-    /// Addresses of the pods and of the nodes that they are on.
-    pub(super) fn known_addresses(&self) -> impl Iterator<Item = IpAddr> {
-        let own = self.entries.iter().flat_map(|entry| &entry.addresses).copied();
-        let statuses = self.entries.iter().map(|entry| &entry.document.body.status);
-        let nodes = statuses.flat_map(|status| {
-            let all = status.host_ips.iter().filter_map(|ip| ip.ip.as_deref());
-            status.host_ip.as_deref().into_iter().chain(all)
-        });
-        own.chain(nodes.filter_map(|text| text.parse().ok()))
+    /// A number for a service that pods may be instances of.
+    pub(super) fn number(&mut self, service: &ServiceName) -> u32 {
+        self.services.push(service.clone());
+        self.services.len() as u32 - 1
     }
 
-    /// Makes a pod an instance of `service`.
-    pub(super) fn join(&mut self, pod: usize, service: &ServiceName) {
-        let services = &mut self.entries[pod].services;
-        // Once by the selector and once by a slice.
-        if services.last() != Some(service) {
-            services.reserve_exact(1);
-            services.push(service.clone());
+    /// Makes a pod an instance of a service.
+    pub(super) fn join(&mut self, pod: usize, service: u32) {
+        let entry = &mut self.entries[pod];
+        match entry.service {
+            None => entry.service = Some(service),
+            // Once by the selector and once by a slice.
+            Some(known) if known == service || entry.others.last() == Some(&service) => {}
+            Some(_) => entry.others.push(service),
         }
     }
 
@@ -179,13 +182,7 @@ impl<'d> Pods<'d> {
     /// True when the pod says so; a pod that says nothing (one written by hand) is ready unless it is pending.
     pub(super) fn is_ready(&self, pod: usize) -> bool {
         let body = &self.entries[pod].document.body;
-        if body.metadata.deletion_timestamp.is_some() {
-            return false;
-        }
-        let ready = body.status.conditions.iter().find(|c| &*c.r#type == "Ready");
-        ready.map_or(body.status.phase.as_deref() != Some("Pending"), |c| {
-            &*c.status == "True"
-        })
+        !body.is_ending && body.ready.unwrap_or(body.phase != Phase::Pending)
     }
 
     /// The pod's port behind a service's port.
@@ -193,45 +190,26 @@ impl<'d> Pods<'d> {
         match &port.target_port {
             None | Some(PortReference::Number(0)) => Some(port.port),
             Some(PortReference::Number(number)) => Some(*number),
-            Some(PortReference::Name(name)) => {
-                let containers = &self.entries[pod].document.body.spec.containers;
-                let mut ports = containers.iter().flat_map(|container| &container.ports);
-                let named = ports.find(|p| p.name.as_deref() == Some(name))?;
-                Some(named.container_port)
-            }
+            Some(PortReference::Name(name)) => self.entries[pod].document.body.port(name),
         }
     }
 
     /// Workloads with their identities, both in the order of names.
     pub(super) fn into_workloads(mut self) -> (Vec<Workload>, Vec<Identity>) {
         self.entries.sort_by(|a, b| a.name.cmp(&b.name));
-        let mut known: HashSet<Services> = HashSet::new();
-        let mut shared = |services: Vec<ServiceName>| {
-            let services: Services = services.into_iter().collect();
-            known.get(&services).cloned().unwrap_or_else(|| {
-                known.insert(services.clone());
-                services
-            })
-        };
+        let mut shared = SharedServices::new(&self.services);
         let both = self.entries.into_iter().map(|entry| {
             let body = &entry.document.body;
-            // A pod on the host's network has the node's addresses, and calls from whichever fits.
-            let own = if body.spec.host_network {
-                Vec::new()
-            } else {
-                entry.addresses.clone()
-            };
             let identity = Identity {
                 workload: entry.name.clone(),
-                uid: body.metadata.uid.as_deref().map(Arc::from),
-                cgroup: body.metadata.annotations.cgroup.as_deref().map(Arc::from),
-                addresses: own,
-                host_network: body.spec.host_network,
+                uid: body.uid.as_deref().map(Arc::from),
+                cgroup: body.cgroup().map(Arc::from),
+                host_network: body.host_network,
             };
             let workload = Workload {
                 name: entry.name,
                 labels: Labels::clone(&entry.labels),
-                services: shared(entry.services),
+                services: shared.of(entry.service, &entry.others),
                 addresses: entry.addresses,
             };
             (workload, identity)
@@ -240,25 +218,59 @@ impl<'d> Pods<'d> {
     }
 }
 
-/// True when its containers run no more and will not run again.
-pub(in crate::compile) fn has_ended(pod: &Pod) -> bool {
-    matches!(pod.status.phase.as_deref(), Some("Succeeded" | "Failed"))
+/// What pods are instances of, held once by all that are instances of the same.
+struct SharedServices<'s> {
+    names: &'s [ServiceName],
+    nothing: Services,
+    /// Of one service alone, by its number.
+    single: Vec<Option<Services>>,
+    several: HashSet<Services>,
 }
 
-fn addresses(document: &Document<Pod>, findings: &mut Vec<Finding>) -> Vec<IpAddr> {
-    let status = &document.body.status;
-    let all = status.pod_ips.iter().filter_map(|ip| ip.ip.as_ref());
-    let mut addresses = Vec::new();
-    for text in status.pod_ip.iter().chain(all).filter(|text| !text.is_empty()) {
-        match text.parse() {
-            Ok(address) if addresses.contains(&address) => {}
-            Ok(address) => addresses.push(address),
-            Err(_) => {
-                let message = format!("`{text}` is no IP address");
-                let position = &document.position;
-                findings.push(position.finding(&codes::INVALID_ADDRESS, "status.podIP", message, ""));
-            }
+impl<'s> SharedServices<'s> {
+    fn new(names: &'s [ServiceName]) -> Self {
+        Self {
+            names,
+            nothing: Services::default(),
+            single: vec![None; names.len()],
+            several: HashSet::new(),
         }
     }
-    addresses
+
+    fn of(&mut self, one: Option<u32>, others: &[u32]) -> Services {
+        let Some(one) = one else {
+            return self.nothing.clone();
+        };
+        let name = |number: u32| self.names[number as usize].clone();
+        if others.is_empty() {
+            let single = &mut self.single[one as usize];
+            return single.get_or_insert_with(|| [name(one)].into()).clone();
+        }
+        let all = others.iter().copied().chain([one]);
+        let services: Services = all.map(name).collect();
+        self.several.get(&services).cloned().unwrap_or_else(|| {
+            self.several.insert(services.clone());
+            services
+        })
+    }
+}
+
+/// True when its containers run no more and will not run again.
+pub(in crate::compile) fn has_ended(pod: &Pod) -> bool {
+    pod.phase == Phase::Ended
+}
+
+/// Addresses of a pod and of the node that it is on; none of one that has ended.
+pub(super) fn known_addresses(pod: &Pod) -> impl Iterator<Item = IpAddr> {
+    let nodes = pod.nodes.iter().flat_map(|nodes| nodes.iter().copied());
+    let all = pod.addresses.sound().chain(nodes);
+    all.filter(|_| !has_ended(pod))
+}
+
+fn addresses(document: &Document<Pod>, findings: &mut Vec<Finding>) -> Addresses {
+    for text in document.body.addresses.iter().filter_map(Result::err) {
+        let message = format!("`{text}` is no IP address");
+        findings.push(document.finding(&codes::INVALID_ADDRESS, "status.podIP", message, ""));
+    }
+    document.body.addresses.sound().collect()
 }

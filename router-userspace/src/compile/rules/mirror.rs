@@ -15,16 +15,19 @@ impl Compiler<'_> {
         own: Option<&ServiceName>,
         reference: &ServiceReference,
     ) -> Option<Mirror> {
-        let unnamed = matches!(
-            reference,
-            ServiceReference::Structured(IstioService {
-                name: None,
-                namespace: None,
-                domain: None,
-                service: None,
-                labels: Some(_),
-            })
-        );
+        let unnamed = match reference {
+            ServiceReference::Structured(service) => matches!(
+                **service,
+                IstioService {
+                    name: None,
+                    namespace: None,
+                    domain: None,
+                    service: None,
+                    labels: Some(_),
+                }
+            ),
+            ServiceReference::Name(_) => false,
+        };
         let service = if unnamed {
             own.cloned()
         } else {

@@ -2,14 +2,15 @@
 //!
 //! It reports nothing: what has a fault is left to whoever looks at the whole tree.
 
-use serde::de::DeserializeOwned;
+use std::sync::Arc;
+
 use serde_json::Value;
 
 use super::{Reader, is_name};
 use crate::config::{
     Document,
-    kubernetes::{self, Metadata},
-    object::DEFAULT_NAMESPACE,
+    kubernetes::{Text, Written, written},
+    object::{DEFAULT_NAMESPACE, Kind as _},
     yaml::Node,
 };
 
@@ -27,23 +28,25 @@ impl Reader<'_> {
         };
         match (group, kind) {
             ("v1", "Service") => {
-                let service = self.sound("service", node);
+                let service = self.sound::<written::Service>(node);
                 service
                     .map(|service| self.documents.services.push(service))
                     .is_some()
             }
             ("v1", "Pod") => {
-                let pod = self.sound("pod", node);
+                let pod = self.sound::<written::Pod>(node);
                 pod.map(|pod| self.documents.pods.push(pod)).is_some()
             }
             ("discovery.k8s.io/v1", "EndpointSlice") => {
-                let slice = self.sound("endpointslice", node);
+                let slice = self.sound::<written::EndpointSlice>(node);
                 slice
                     .map(|slice| self.documents.endpoint_slices.push(slice))
                     .is_some()
             }
             ("v1" | "discovery.k8s.io/v1", _) => {
-                let of = kind.strip_suffix("List").filter(|_| self.position.item.is_none());
+                let of = kind
+                    .strip_suffix("List")
+                    .filter(|_| self.position.item().is_none());
                 match (of, node.get("items")) {
                     (Some(of), Some(Node::List(items))) => {
                         self.items(items, group, of);
@@ -60,108 +63,46 @@ impl Reader<'_> {
     fn items<'a>(&mut self, items: &[Node<'a>], group: &'a str, of: &'a str) {
         let of = Some((group, of)).filter(|(_, of)| !of.is_empty());
         for (index, item) in (0..).zip(items) {
-            self.position.item = Some(index);
-            self.position.object = None;
+            self.position.set_item(Some(index));
+            self.position.set_object(None);
             self.position.in_spec = false;
             if !self.registry(item, of) {
                 self.item(Value::from(item), of);
             }
         }
-        self.position.item = None;
+        self.position.set_item(None);
     }
 
     /// The object that `node` is, when there is nothing to say about it.
-    fn sound<T: DeserializeOwned + HasMetadata>(
-        &mut self,
-        kind: &str,
-        node: &Node<'_>,
-    ) -> Option<Document<T>> {
-        let mut body: T = node.decode()?;
-        let metadata = body.metadata();
-        let name = metadata.name.as_deref()?;
-        let namespace = metadata.namespace.as_deref().filter(|n| !n.is_empty());
-        let namespace = namespace.unwrap_or(DEFAULT_NAMESPACE);
+    fn sound<W: Written>(&mut self, node: &Node<'_>) -> Option<Document<W::Kept>> {
+        let metadata = node.get("metadata")?;
+        let name = metadata.get("name")?.as_text()?;
+        let namespace = metadata.get("namespace").and_then(Node::as_text);
+        let namespace = namespace.filter(|n| !n.is_empty()).unwrap_or(DEFAULT_NAMESPACE);
         if !is_name(name) || !is_name(namespace) {
             return None;
         }
-        let (namespace, name) = self.name(kind, namespace, name)?;
-        // The document has them now.
-        (body.metadata_mut().name, body.metadata_mut().namespace) = (None, None);
-        body.trim();
-        Some(Document {
+        let written: W = node.decode()?;
+        Some(self.keep(written, Text::new(namespace).shared(), name.into()))
+    }
+
+    /// The document of an object, without what nobody asks for again: there are many, and they are kept for as long as
+    /// the agent runs.
+    pub(super) fn keep<W: Written>(
+        &self,
+        written: W,
+        namespace: Arc<str>,
+        name: Arc<str>,
+    ) -> Document<W::Kept> {
+        let mut position = self.position.clone();
+        if W::Kept::WORD.is_some() {
+            position.set_object(None);
+        }
+        Document {
+            body: written.keep(&namespace),
             namespace,
             name,
-            body,
-            position: self.position.clone(),
-        })
-    }
-}
-
-/// Objects with `metadata`.
-pub(super) trait HasMetadata: Trim {
-    fn metadata(&self) -> &Metadata;
-    fn metadata_mut(&mut self) -> &mut Metadata;
-}
-
-/// Objects are kept for as long as the agent runs, and there are many: what says nothing goes.
-pub(super) trait Trim {
-    fn trim(&mut self);
-}
-
-impl Trim for kubernetes::Service {
-    fn trim(&mut self) {
-        self.spec.ports.shrink_to_fit();
-        self.spec.cluster_ips.shrink_to_fit();
-    }
-}
-
-impl Trim for kubernetes::Secret {
-    fn trim(&mut self) {}
-}
-
-impl Trim for kubernetes::EndpointSlice {
-    fn trim(&mut self) {
-        for endpoint in &mut self.endpoints {
-            endpoint.addresses.shrink_to_fit();
+            position,
         }
-        self.endpoints.shrink_to_fit();
-        self.ports.shrink_to_fit();
     }
 }
-
-impl Trim for kubernetes::Pod {
-    fn trim(&mut self) {
-        let status = &mut self.status;
-        if let [only] = &status.pod_ips[..]
-            && only.ip == status.pod_ip
-        {
-            status.pod_ips.clear();
-        }
-        status.pod_ips.shrink_to_fit();
-        status.host_ips.shrink_to_fit();
-        // Whether it is ready is the only condition that anybody asks for, and a port the name of which is written.
-        status
-            .conditions
-            .retain(|condition| &*condition.r#type == "Ready");
-        status.conditions.shrink_to_fit();
-        let containers = &mut self.spec.containers;
-        containers.retain(|container| container.ports.iter().any(|port| port.name.is_some()));
-        containers.shrink_to_fit();
-    }
-}
-
-macro_rules! has_metadata {
-    ($($kind:ident),+) => {$(
-        impl HasMetadata for kubernetes::$kind {
-            fn metadata(&self) -> &Metadata {
-                &self.metadata
-            }
-
-            fn metadata_mut(&mut self) -> &mut Metadata {
-                &mut self.metadata
-            }
-        }
-    )+};
-}
-
-has_metadata!(Service, EndpointSlice, Pod, Secret);

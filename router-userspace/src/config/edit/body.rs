@@ -11,8 +11,8 @@ pub(super) const ENVELOPE_LINES: u32 = 3;
 /// The object's text as YAML, with the comments that speak of it, without a document marker.
 pub(super) fn yaml_text(object: &Declared) -> std::io::Result<String> {
     let position = &object.position;
-    if position.item.is_none() {
-        let text = position.source.text();
+    if position.item().is_none() {
+        let text = position.source().text();
         let parts = Parts::of(&text);
         let content = parts.content.trim_end();
         if position.in_spec && !object.is_moved() {

@@ -256,7 +256,7 @@ proptest! {
                 let spec = new.spec();
                 prop_assert_eq!(&spec["destination"], "new");
             } else {
-                prop_assert_eq!(&*new.position.source.text(), &*old.position.source.text());
+                prop_assert_eq!(&*new.position.source().text(), &*old.position.source().text());
             }
         }
     }

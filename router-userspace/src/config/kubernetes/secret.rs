@@ -6,14 +6,13 @@ use std::fmt;
 
 use serde::{Deserialize, Deserializer};
 
-use super::{Metadata, null_as_default};
+use super::written::{Metadata, null_as_default};
 
 /// A secret. Of its fields only those of the type `kubernetes.io/tls` are read.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Secret {
-    /// Name.
-    pub metadata: Metadata,
+    metadata: Metadata,
     /// `kubernetes.io/tls` and others.
     pub r#type: Option<Box<str>>,
     /// Values in Base64.

@@ -7,21 +7,32 @@ use std::{
     cell::RefCell,
     collections::{BTreeMap, HashSet},
     fmt,
+    net::IpAddr,
     ops::Deref,
     sync::Arc,
 };
 
-use serde::{Deserialize, Deserializer};
+use serde::{
+    Deserialize, Deserializer,
+    de::{Error, Visitor},
+};
 
 thread_local! {
     static TEXTS: RefCell<HashSet<Arc<str>>> = RefCell::default();
-    static PAIRS: RefCell<HashSet<Shared>> = RefCell::default();
+    static PAIRS: RefCell<HashSet<SharedPairs>> = RefCell::default();
+    static NODES: RefCell<HashSet<Arc<[IpAddr]>>> = RefCell::default();
 }
 
 /// Empties this thread's pools.
 pub(in crate::config) fn forget_shared() {
     TEXTS.take();
     PAIRS.take();
+    NODES.take();
+}
+
+/// Addresses, sharing what was read already.
+pub(super) fn nodes(addresses: &[IpAddr]) -> Arc<[IpAddr]> {
+    NODES.with_borrow_mut(|known| pooled(known, addresses))
 }
 
 /// A text that other objects have too.
@@ -62,37 +73,51 @@ impl Deref for Text {
 
 impl<'de> Deserialize<'de> for Text {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer).map(|text| Self::new(&text))
+        struct Written;
+
+        impl Visitor<'_> for Written {
+            type Value = Text;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string")
+            }
+
+            fn visit_str<E: Error>(self, text: &str) -> Result<Text, E> {
+                Ok(Text::new(text))
+            }
+        }
+
+        deserializer.deserialize_str(Written)
     }
 }
 
 /// Labels, in the order of their keys.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Pairs(Shared);
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Pairs(Option<SharedPairs>);
 
-type Shared = Arc<[(Box<str>, Box<str>)]>;
-
-impl Default for Pairs {
-    fn default() -> Self {
-        Self(Arc::from([]))
-    }
-}
+/// Pairs that others have too.
+pub type SharedPairs = Arc<[(Box<str>, Box<str>)]>;
 
 impl Pairs {
     /// Value of a key.
     pub fn get(&self, key: &str) -> Option<&str> {
-        let found = self.0.iter().find(|(name, _)| **name == *key);
-        found.map(|(_, value)| &**value)
+        self.iter().find(|(name, _)| *name == key).map(|(_, value)| value)
     }
 
     /// The pairs in the order of their keys.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.0.iter().map(|(key, value)| (&**key, &**value))
+        let pairs = self.0.as_deref().unwrap_or_default();
+        pairs.iter().map(|(key, value)| (&**key, &**value))
     }
 
-    /// The pairs, shared by all objects of one file that carry the same.
-    pub const fn shared(&self) -> &Arc<[(Box<str>, Box<str>)]> {
-        &self.0
+    /// True when there is no pair.
+    pub const fn is_empty(&self) -> bool {
+        self.0.is_none()
+    }
+
+    /// The pairs, shared by all objects of one file that carry the same; none when there is no pair.
+    pub const fn shared(&self) -> Option<&SharedPairs> {
+        self.0.as_ref()
     }
 }
 
@@ -100,7 +125,10 @@ impl<'de> Deserialize<'de> for Pairs {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let ordered = BTreeMap::<Box<str>, Box<str>>::deserialize(deserializer)?;
         let pairs: Vec<_> = ordered.into_iter().collect();
-        Ok(Self(PAIRS.with_borrow_mut(|known| pooled(known, &*pairs))))
+        if pairs.is_empty() {
+            return Ok(Self::default());
+        }
+        Ok(Self(Some(PAIRS.with_borrow_mut(|known| pooled(known, &*pairs)))))
     }
 }
 
@@ -125,7 +153,8 @@ mod tests {
     fn what_is_the_same_is_held_once() {
         let pairs = |json| serde_json::from_str::<Pairs>(json).unwrap();
         let (one, other) = (pairs(r#"{"b": "1", "a": "2"}"#), pairs(r#"{"a": "2", "b": "1"}"#));
-        assert!(Arc::ptr_eq(&one.0, &other.0));
+        assert!(Arc::ptr_eq(one.shared().unwrap(), other.shared().unwrap()));
+        assert_eq!(pairs("{}"), Pairs::default());
         assert_eq!(one.iter().collect::<Vec<_>>(), [("a", "2"), ("b", "1")]);
         assert_eq!((one.get("b"), one.get("c")), (Some("1"), None));
         let (one, other) = (Text::new("x"), Text::new("x"));

@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use super::{DurationText, L4Fault, Labels, Opaque, ServiceReference, StatusText};
 
-/// How calls of a destination are routed.
+/// How calls of a destination are routed. What most rules say nothing of is held elsewhere: there are many rules.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub struct RouteRule {
@@ -15,13 +15,13 @@ pub struct RouteRule {
     /// Larger is tried first; 0.
     pub precedence: Option<i32>,
     /// Conditions; none: every call.
-    pub r#match: Option<MatchCondition>,
+    pub r#match: Option<Box<MatchCondition>>,
     /// Weighted destinations; none: every instance.
     pub route: Option<Vec<DestinationWeight>>,
     /// Answer that sends the client elsewhere.
-    pub redirect: Option<Address>,
+    pub redirect: Option<Box<Address>>,
     /// Another path or host towards the endpoint.
-    pub rewrite: Option<Address>,
+    pub rewrite: Option<Box<Address>>,
     /// Whether connections may become WebSockets; they may.
     #[serde(alias = "websocket_upgrade")]
     pub websocket_upgrade: Option<bool>,
@@ -32,19 +32,19 @@ pub struct RouteRule {
     pub mirror: Option<ServiceReference>,
     /// What pages of other origins may do.
     #[serde(alias = "cors_policy")]
-    pub cors_policy: Option<CorsPolicy>,
+    pub cors_policy: Option<Box<CorsPolicy>>,
     /// Limit of the whole request.
     #[serde(alias = "http_req_timeout")]
-    pub http_req_timeout: Option<HttpTimeout>,
+    pub http_req_timeout: Option<Box<HttpTimeout>>,
     /// Retries.
     #[serde(alias = "http_req_retries")]
-    pub http_req_retries: Option<HttpRetry>,
+    pub http_req_retries: Option<Box<HttpRetry>>,
     /// Faults to inject.
     #[serde(alias = "http_fault")]
-    pub http_fault: Option<HttpFault>,
+    pub http_fault: Option<Box<HttpFault>>,
     /// Faults of connections.
     #[serde(alias = "l4_fault")]
-    pub l4_fault: Option<L4Fault>,
+    pub l4_fault: Option<Box<L4Fault>>,
 }
 
 /// Conditions of a rule. All must hold.

@@ -1,17 +1,19 @@
 //! Values that both kinds of objects hold, some of which may be written in two ways.
 
-use std::{collections::BTreeMap, fmt, marker::PhantomData};
+use std::{fmt, marker::PhantomData};
 
 use serde::{
     Deserialize, Deserializer,
     de::{IgnoredAny, MapAccess, Visitor, value::MapAccessDeserializer},
 };
 
+use crate::config::kubernetes::Pairs;
+
 /// What a field that the language leaves to the implementation holds: anything, and nobody looks at it.
 pub type Opaque = IgnoredAny;
 
 /// Pairs that select instances.
-pub type Labels = BTreeMap<String, String>;
+pub type Labels = Pairs;
 
 /// A service by its name, or in the structured form of 0.2.
 #[derive(Debug)]
@@ -19,7 +21,7 @@ pub enum ServiceReference {
     /// `reviews.default.svc.cluster.local`, or the beginning of it.
     Name(String),
     /// Structured.
-    Structured(IstioService),
+    Structured(Box<IstioService>),
 }
 
 /// A service in the structured form of 0.2.

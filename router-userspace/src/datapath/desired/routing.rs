@@ -50,6 +50,8 @@ impl Compiler<'_> {
         };
         let routing = tables.routing(dialled);
         tables.count_where_needed();
+        tables.subsets.shrink_to_fit();
+        tables.tables.shrink_to_fit();
         Service {
             service: self.port.service().clone(),
             transport: self.port.protocol().transport(),
@@ -212,6 +214,7 @@ impl<'s> Tables<'s> {
         let mut endpoints: Vec<_> = left.map(|e| e.address.into()).collect();
         endpoints.sort_unstable();
         endpoints.dedup();
+        endpoints.shrink_to_fit();
         let wanted = Subset {
             of: name(subset),
             policy: policy.map(|id| self.inputs.snapshot.policy(id).origin.object.clone()),

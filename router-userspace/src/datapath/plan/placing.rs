@@ -39,7 +39,10 @@ impl Planner<'_> {
         ops: &mut Vec<MapOp>,
     ) -> Result<Placement, CapacityError> {
         let mut kept = Kept::new(old);
-        let mut placement = Placement::default();
+        let mut placement = Placement {
+            subsets: Vec::with_capacity(service.subsets.len()),
+            ..Placement::default()
+        };
         for (position, subset) in service.subsets.iter().enumerate() {
             let content = self.content(subset);
             let placed = match kept.subset(&content) {
@@ -93,7 +96,7 @@ impl Planner<'_> {
                 *place = kept.table(slots, None);
             }
         }
-        let mut tables = Vec::new();
+        let mut tables = Vec::with_capacity(wanted.len());
         for ((slots, place), predecessor) in wanted.into_iter().zip(placed).zip(predecessors) {
             tables.push(match place {
                 Some(table) => table,

@@ -47,7 +47,11 @@ pub(crate) struct Control {
     pub(crate) starts_cpu_s: Vec<f64>,
     /// Milliseconds from the moment before a file is written until the first connection to the new endpoint began.
     pub(crate) changes_ms: Vec<f64>,
-    /// The same, while other services change a thousand times in a second.
+    /// Of the same changes, as the agent counts them: milliseconds from the moment that it read the file event until proxy
+    /// and kernel followed, and the share of changes that took at most so long.
+    #[serde(default)]
+    pub(crate) agent_changes_ms: Vec<(f64, f64)>,
+    /// The same as [`Self::changes_ms`], while other services change a thousand times in a second.
     #[serde(default)]
     pub(crate) streamed_ms: Vec<f64>,
     /// Changes in a second that were really written then.
@@ -70,6 +74,12 @@ impl Control {
     /// A quantile of the changes.
     pub(crate) fn change_ms(&self, quantile: f64) -> Option<f64> {
         quantile_of(&self.changes_ms, quantile)
+    }
+
+    /// The least bound, of those that the agent counts by, that this share of the changes took at most.
+    pub(crate) fn agent_change_ms(&self, quantile: f64) -> Option<f64> {
+        let found = self.agent_changes_ms.iter().find(|(_, share)| *share >= quantile);
+        found.map(|(bound, _)| *bound)
     }
 
     /// A quantile of the changes in a stream of others.
@@ -162,6 +172,7 @@ pub(crate) fn large(programs: &Programs, repeats: Repeats, control: &mut Control
         if number + 1 == repeats.starts {
             control.large_kib = Some(memory_kib(&cgroup)?);
             changes(&stage, &agent, repeats, control)?;
+            control.agent_changes_ms = counted(&agent)?;
             stream(&stage, &agent, repeats, control)?;
         }
     }
@@ -247,6 +258,21 @@ fn changes(stage: &Stage, agent: &Agent, repeats: Repeats, control: &mut Control
         std::thread::sleep(PAUSE);
     }
     Ok(())
+}
+
+/// How long changes of endpoints took by the agent's own count.
+fn counted(agent: &Agent) -> Result<Vec<(f64, f64)>> {
+    const BUCKET: &str = "router_endpoint_change_seconds_bucket{le=\"";
+    let reply = agent.admin("/metrics")?;
+    let buckets: Vec<(f64, f64)> = reply
+        .body
+        .lines()
+        .filter_map(|line| line.strip_prefix(BUCKET)?.split_once("\"} "))
+        .map(|(bound, count)| anyhow::Ok((bound.parse::<f64>()? * 1e3, count.parse()?)))
+        .collect::<Result<_>>()?;
+    let all = buckets.last().map_or(0.0, |(_, count)| *count);
+    let share = |(bound, count): (f64, f64)| (bound, count / all);
+    Ok(buckets.into_iter().filter(|_| all > 0.0).map(share).collect())
 }
 
 /// The service whose endpoint changes: at first one pod, then the other.
