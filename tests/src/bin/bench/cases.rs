@@ -17,14 +17,19 @@ pub(crate) const MANY_RULES: Size = Size {
     rules: 10_000,
     ..USUAL
 };
-/// TCP among no other services.
+/// TCP among no other services, and no HTTP.
 pub(crate) const ALONE: Size = Size {
-    rules: 1,
+    rules: 0,
     services: 1,
 };
 pub(crate) const MANY_SERVICES: Size = Size {
     services: 10_000,
     ..ALONE
+};
+/// TCP among as many, on a node where HTTP is proxied as well.
+pub(crate) const BESIDE_HTTP: Size = Size {
+    rules: 1,
+    ..MANY_SERVICES
 };
 
 /// The case that is compared with the floor.
@@ -69,7 +74,7 @@ pub(crate) enum Lanes {
     ByRules,
     /// All; the router with one service and with ten thousand.
     Tcp,
-    /// Nothing and the router, with one service and with ten thousand.
+    /// Nothing and the router, with one service, with ten thousand, and with as many beside HTTP that is proxied.
     Kernel,
 }
 
@@ -184,7 +189,8 @@ impl Case {
                 (Lanes::All, _) => &[USUAL],
                 (Lanes::ByRules, System::Direct) => &[],
                 (Lanes::ByRules, _) => &[ONE_RULE, MANY_RULES],
-                (Lanes::Tcp | Lanes::Kernel, System::Router) => &[ALONE, MANY_SERVICES],
+                (Lanes::Tcp, System::Router) => &[ALONE, MANY_SERVICES],
+                (Lanes::Kernel, System::Router) => &[ALONE, MANY_SERVICES, BESIDE_HTTP],
                 (Lanes::Kernel, peer) if peer.is_peer() => &[],
                 (Lanes::Tcp | Lanes::Kernel, _) => &[ALONE],
             };

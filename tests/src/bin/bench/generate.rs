@@ -1,4 +1,4 @@
-//! The load generator: a process in the client pod that does one [`Job`] and prints what came of it.
+//! The load generator: a process in the client pod that reads [`Job`]s, one a line, and prints what came of each.
 //!
 //! It knows nothing of what is between it and the servers.
 
@@ -8,7 +8,10 @@ mod tcp;
 mod timer;
 mod watch;
 
-use std::{io::Write, process::ExitCode};
+use std::{
+    io::{BufRead, Write},
+    process::ExitCode,
+};
 
 use anyhow::{Context, Result};
 
@@ -17,18 +20,22 @@ use crate::{
     place,
 };
 
-/// Hidden argument: `generate JOB`.
+/// Hidden argument: `generate`.
 pub(crate) const GENERATE: &str = "generate";
 /// Hidden argument: `watch ADDRESS:PORT`.
 pub(crate) const WATCH: &str = "watch";
 
-/// Does the job given as JSON.
-pub(crate) fn run(argument: &str) -> Result<ExitCode> {
-    let job: Job = serde_json::from_str(argument).context("the job")?;
+/// Does the jobs that are read from standard input, until it ends.
+pub(crate) fn run() -> Result<ExitCode> {
     tests::sys::raise_open_files();
-    let measured = perform(&job)?;
-    serde_json::to_writer(std::io::stdout().lock(), &measured)?;
-    std::io::stdout().flush()?;
+    for line in std::io::stdin().lock().lines() {
+        let job: Job = serde_json::from_str(&line?).context("the job")?;
+        let measured = perform(&job)?;
+        let mut stdout = std::io::stdout().lock();
+        serde_json::to_writer(&mut stdout, &measured)?;
+        writeln!(stdout)?;
+        stdout.flush()?;
+    }
     Ok(ExitCode::SUCCESS)
 }
 

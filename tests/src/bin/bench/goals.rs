@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::{
-    cases::{ALONE, FLOORED, MANY_RULES, MANY_SERVICES, ONE_RULE, USUAL},
+    cases::{ALONE, BESIDE_HTTP, FLOORED, MANY_RULES, MANY_SERVICES, ONE_RULE, USUAL},
     control::Control,
     figures::{
         self, Results, Value, bytes_per_cpu_second, bytes_per_second, p50, p99, per_cpu_second, per_second,
@@ -175,6 +175,12 @@ fn layer4(results: &Results) -> Vec<Goal> {
             AtMost(1.02),
             "",
             direct("tcp-connect", MANY_SERVICES, p50),
+        ),
+        goal(
+            "the same where HTTP is proxied on the node as well: p50",
+            AtMost(1.02),
+            "",
+            direct("tcp-connect", BESIDE_HTTP, p50),
         ),
         goal(
             "bulk throughput to direct, 10,000 services",

@@ -75,7 +75,7 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().collect();
     let texts: Vec<_> = arguments.iter().map(String::as_str).collect();
     let outcome = match texts.as_slice() {
-        [_, generate::GENERATE, job] => generate::run(job),
+        [_, generate::GENERATE] => generate::run(),
         [_, generate::WATCH, target] => generate::watch(target),
         [_, serve::SERVE, name] => serve::run(name),
         [_, floor::FLOOR, listen, v1, v2] => floor::run(listen, [v1, v2]),

@@ -2,7 +2,7 @@
 //!
 //! One round measures every lane once; rounds follow each other, so what the machine does besides hits all alike.
 
-use std::{collections::BTreeMap, path::Path, time::Duration};
+use std::{path::Path, time::Duration};
 
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     cases::{Case, Lanes, Work},
     job::{Job, Measured, Served, Until},
-    stage::Stage,
+    stage::{Generator, Stage},
     system::{Lane, Programs, Running, System, WEIGHTS},
 };
 
@@ -83,8 +83,8 @@ fn run_group(
     let mut outcomes = Vec::new();
     for case in cases {
         let wanted = case.lanes(systems);
-        let mut taking: Vec<_> = stands.iter_mut().filter(|s| wanted.contains(&s.lane)).collect();
-        outcomes.extend(run_case(case, &mut taking, effort.of(case))?);
+        let taking: Vec<_> = stands.iter().filter(|s| wanted.contains(&s.lane)).collect();
+        outcomes.extend(run_case(case, &taking, effort.of(case))?);
     }
     Ok(outcomes)
 }
@@ -120,7 +120,13 @@ impl<'a> Stand<'a> {
         })
     }
 
-    fn measure(&mut self, work: Work, effort: Effort) -> Result<(Measured, u64)> {
+    /// One round. Memory is looked at, which takes the system's time, in the last one only.
+    fn measure(
+        &self,
+        generator: &mut Generator,
+        (work, effort): (Work, Effort),
+        is_last: bool,
+    ) -> Result<(Measured, u64)> {
         let job = Job {
             load: work.load(&self.running.entry),
             warm_up_ms: effort.warm_up_ms,
@@ -128,8 +134,10 @@ impl<'a> Stand<'a> {
             cgroups: self.stage.cgroups(&self.running.cgroup),
         };
         let mut loaded = 0;
-        let measured = self.stage.generate(&job, || {
-            loaded = memory(&self.running.cgroup, self.lane)?;
+        let measured = generator.perform(&job, || {
+            if is_last {
+                loaded = memory(&self.running.cgroup, self.lane)?;
+            }
             Ok(())
         });
         Ok((measured.with_context(|| self.lane.to_string())?, loaded))
@@ -143,40 +151,48 @@ fn memory(cgroup: &Path, lane: Lane) -> Result<u64> {
     crate::usage::memory_kib(cgroup)
 }
 
-fn run_case(case: &Case, stands: &mut [&mut Stand], effort: Effort) -> Result<Vec<Outcome>> {
+fn run_case(case: &Case, stands: &[&Stand], effort: Effort) -> Result<Vec<Outcome>> {
     eprintln!("  {:16} {}", case.name, case.title);
-    let mut outcomes: BTreeMap<Lane, Outcome> = BTreeMap::new();
-    let mut before = BTreeMap::new();
-    for stand in stands.iter() {
-        before.insert(stand.lane, stand.stage.served()?);
+    let mut lanes = Vec::new();
+    for stand in stands {
+        lanes.push((stand, stand.stage.generator()?, Outcome::of(case, stand)));
     }
-    for _ in 0..effort.rounds {
-        for stand in stands.iter_mut() {
-            let (measured, loaded_kib) = stand.measure(case.work, effort)?;
-            let outcome = outcomes.entry(stand.lane).or_insert_with(|| Outcome {
-                case: case.name.into(),
-                lane: stand.lane,
-                rounds: Vec::new(),
-                idle_kib: stand.idle_kib,
-                loaded_kib: 0,
-                faults: Vec::new(),
-            });
+    let before: Vec<_> = stands
+        .iter()
+        .map(|stand| stand.stage.served())
+        .collect::<Result<_>>()?;
+    for round in 1..=effort.rounds {
+        for (stand, generator, outcome) in &mut lanes {
+            let (measured, loaded_kib) =
+                stand.measure(generator, (case.work, effort), round == effort.rounds)?;
             outcome.rounds.push(measured);
             outcome.loaded_kib = loaded_kib;
         }
     }
-    for stand in stands.iter() {
-        let after = stand.stage.served()?;
-        let earlier = before.get(&stand.lane).map_or(&[][..], Vec::as_slice);
-        let served = difference(&after, earlier);
-        if let Some(outcome) = outcomes.get_mut(&stand.lane) {
-            outcome.faults = faults(case.work, outcome, &served);
-            for fault in &outcome.faults {
-                eprintln!("    {}: {fault}", stand.lane);
-            }
+    let mut outcomes = Vec::new();
+    for ((stand, _, mut outcome), before) in lanes.into_iter().zip(before) {
+        let served = difference(&stand.stage.served()?, &before);
+        outcome.faults = faults(case.work, &outcome, &served);
+        for fault in &outcome.faults {
+            eprintln!("    {}: {fault}", stand.lane);
+        }
+        outcomes.push(outcome);
+    }
+    Ok(outcomes)
+}
+
+impl Outcome {
+    /// Before the first round.
+    fn of(case: &Case, stand: &Stand) -> Self {
+        Self {
+            case: case.name.into(),
+            lane: stand.lane,
+            rounds: Vec::new(),
+            idle_kib: stand.idle_kib,
+            loaded_kib: 0,
+            faults: Vec::new(),
         }
     }
-    Ok(outcomes.into_values().collect())
 }
 
 fn difference(after: &[Served], before: &[Served]) -> Vec<Served> {
@@ -244,15 +260,18 @@ pub(crate) fn verify(outcomes: &[Outcome]) -> Result<()> {
 }
 
 impl Effort {
-    /// More and shorter rounds where a few percent are asked for.
+    /// Many short rounds for TCP, where a few percent are asked for: a system and its neighbour in the table are measured
+    /// within a tenth of a second of each other, so that what the machine does besides hits both.
     fn of(self, case: &Case) -> Self {
-        if case.lanes != Lanes::Kernel {
-            return self;
-        }
+        let (rounds, warm_up_ms, window_ms) = match case.lanes {
+            Lanes::Kernel => (24 * self.rounds, 10, 50),
+            Lanes::Tcp => (6 * self.rounds, 20, 100),
+            Lanes::All | Lanes::ByRules => return self,
+        };
         Self {
-            rounds: 3 * self.rounds,
-            window_ms: self.window_ms / 2,
-            ..self
+            rounds,
+            warm_up_ms,
+            window_ms,
         }
     }
 

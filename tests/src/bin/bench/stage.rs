@@ -14,6 +14,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
+use serde::de::DeserializeOwned;
 use tests::{
     bed::{Node, Pod},
     process,
@@ -41,7 +42,14 @@ pub(crate) struct Stage {
 }
 
 /// A running server, which tells what it has served.
-struct Server {
+struct Server(Talker);
+
+/// A load generator in the client pod. It does one job after the other and costs nothing in between, so several of them
+/// can be asked in turn.
+pub(crate) struct Generator(Talker);
+
+/// A process that is written lines to and that answers each with one.
+struct Talker {
     child: Child,
     stdin: ChildStdin,
     stdout: BufReader<ChildStdout>,
@@ -110,20 +118,13 @@ impl Stage {
         cgroups
     }
 
-    /// Does a job in the client pod; calls `midway` in the middle of its window.
-    pub(crate) fn generate(&self, job: &Job, midway: impl FnOnce() -> Result<()>) -> Result<Measured> {
+    /// Starts a load generator in the client pod, which waits for jobs.
+    pub(crate) fn generator(&self) -> Result<Generator> {
         let mut command = self.client.command(std::env::current_exe()?)?;
-        command.arg(generate::GENERATE).arg(serde_json::to_string(job)?);
-        command.stdin(Stdio::null()).stdout(Stdio::piped());
-        let child = command.spawn().context("starting the load generator")?;
-        // waits: until the middle of the window.
-        std::thread::sleep(Duration::from_millis(job.warm_up_ms + job.window_ms / 2));
-        midway()?;
-        let output = child.wait_with_output()?;
-        if !output.status.success() {
-            bail!("the load generator failed ({})", output.status);
-        }
-        serde_json::from_slice(&output.stdout).context("what the load generator says")
+        command.arg(generate::GENERATE);
+        Ok(Generator(
+            Talker::start(command).context("starting the load generator")?,
+        ))
     }
 
     /// Starts to follow where connections to `target` go.
@@ -151,33 +152,52 @@ impl Server {
     fn start(pod: &Pod) -> Result<Self> {
         let mut command = pod.command(std::env::current_exe()?)?;
         command.arg(serve::SERVE).arg(pod.name());
-        let mut child = command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .context("starting a server")?;
-        let stdin = child.stdin.take().context("no standard input")?;
-        let stdout = BufReader::new(child.stdout.take().context("no standard output")?);
-        let mut server = Self { child, stdin, stdout };
-        server
-            .read()
-            .with_context(|| format!("{} does not serve", pod.name()))?;
+        let mut server = Self(Talker::start(command).context("starting a server")?);
+        // It says what it has served, nothing, when it listens.
+        let first: Result<Served> = server.0.hear();
+        first.with_context(|| format!("{} does not serve", pod.name()))?;
         Ok(server)
     }
 
     fn ask(&mut self) -> Result<Served> {
-        writeln!(self.stdin)?;
-        self.read()
-    }
-
-    fn read(&mut self) -> Result<Served> {
-        let mut line = String::new();
-        self.stdout.read_line(&mut line)?;
-        serde_json::from_str(&line).context("what a server says")
+        self.0.say("")?;
+        self.0.hear().context("what a server says")
     }
 }
 
-impl Drop for Server {
+impl Generator {
+    /// Does a job; calls `midway` in the middle of its window.
+    pub(crate) fn perform(&mut self, job: &Job, midway: impl FnOnce() -> Result<()>) -> Result<Measured> {
+        self.0.say(&serde_json::to_string(job)?)?;
+        // waits: until the middle of the window.
+        std::thread::sleep(Duration::from_millis(job.warm_up_ms + job.window_ms / 2));
+        midway()?;
+        self.0.hear().context("what the load generator says")
+    }
+}
+
+impl Talker {
+    fn start(mut command: Command) -> Result<Self> {
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+        let stdin = child.stdin.take().context("no standard input")?;
+        let stdout = BufReader::new(child.stdout.take().context("no standard output")?);
+        Ok(Self { child, stdin, stdout })
+    }
+
+    fn say(&mut self, line: &str) -> Result<()> {
+        Ok(writeln!(self.stdin, "{line}")?)
+    }
+
+    fn hear<T: DeserializeOwned>(&mut self) -> Result<T> {
+        let mut line = String::new();
+        if self.stdout.read_line(&mut line)? == 0 {
+            bail!("it ended with {}", self.child.wait()?);
+        }
+        Ok(serde_json::from_str(&line)?)
+    }
+}
+
+impl Drop for Talker {
     fn drop(&mut self) {
         // It may be gone already, which is as good.
         let _ = self.child.kill();

@@ -109,7 +109,10 @@ fn name(lanes: Lanes, lane: Lane) -> String {
     let size = lane.size;
     match (lanes, lane.system) {
         (Lanes::ByRules, system) => format!("{}, {} rules", system.name(), size.rules),
-        (Lanes::Tcp | Lanes::Kernel, System::Router) => format!("router, {} services", size.services),
+        (Lanes::Tcp | Lanes::Kernel, System::Router) => {
+            let beside = if size.rules > 0 { " beside HTTP" } else { "" };
+            format!("router, {} services{beside}", size.services)
+        }
         (_, system) => system.name().into(),
     }
 }

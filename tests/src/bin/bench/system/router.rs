@@ -18,7 +18,7 @@ const HTTP2: u16 = 81;
 
 pub(super) fn start<'a>(stage: &'a Stage, size: Size, programs: &Programs) -> Result<Running<'a>> {
     let others = cluster::services(size.services.saturating_sub(1), 1);
-    let registry = registry(stage)?;
+    let registry = registry(stage, size)?;
     let files = [
         ("registry.yaml", registry.as_str()),
         ("rules.yaml", &rules(size)),
@@ -48,8 +48,8 @@ pub(crate) fn options(programs: &Programs) -> AgentOptions {
     }
 }
 
-/// The service that is measured, with its pods.
-fn registry(stage: &Stage) -> Result<String> {
+/// The service that is measured, with its pods; without rules it has ports of TCP only.
+fn registry(stage: &Stage, size: Size) -> Result<String> {
     let pods: Vec<_> = stage.pods().iter().collect();
     let ports = [
         ("http", HTTP1, serve::HTTP),
@@ -59,23 +59,28 @@ fn registry(stage: &Stage) -> Result<String> {
         ("tcp-sink", serve::SINK, serve::SINK),
     ];
     let ports = ports.map(|(name, port, target)| ServicePort { name, port, target });
+    let ports = if size.rules == 0 { &ports[2..] } else { &ports[..] };
     Manifest::new()
         .pods(pods.iter().copied())
-        .service("web", &[IpAddr::V4(ADDRESS)], &ports, &pods)
+        .service("web", &[IpAddr::V4(ADDRESS)], ports, &pods)
         .yaml()
 }
 
 /// The rules in the 0.1 language.
 fn rules(size: Size) -> String {
     let [w1, w2] = WEIGHTS;
+    let timeout = if size.rules == 0 {
+        ""
+    } else {
+        "  httpReqTimeout: {simpleTimeout: {timeoutSeconds: 15}}\n"
+    };
     let mut text = format!(
         "type: route-rule
 name: web-split
 spec:
   destination: web.default.svc.cluster.local
   precedence: 1
-  httpReqTimeout: {{simpleTimeout: {{timeoutSeconds: 15}}}}
-  route:
+{timeout}  route:
   - {{tags: {{version: v1}}, weight: {w1}}}
   - {{tags: {{version: v2}}, weight: {w2}}}
 "
