@@ -64,6 +64,13 @@ impl RouteWord {
         (self.0 >> 32) as u16
     }
 
+    /// True when the word sends connections to the proxy while it is up. A word that decides by the caller does not say
+    /// so; the words of its block do.
+    #[inline(always)]
+    pub const fn sends_to_proxy(self) -> bool {
+        self.kind() == RouteKind::Proxy as u8 || self.kind() == RouteKind::ProxyOrRefuse as u8
+    }
+
     /// True when the word names no block.
     #[inline(always)]
     pub const fn is_empty(self) -> bool {

@@ -163,12 +163,24 @@ pub(crate) fn ends(ctx: &SockOpsContext, v4: bool) -> Ends {
         Ends {
             local: if v4 { Addr::from_be4(local4) } else { local6 },
             remote: if v4 { Addr::from_be4(remote4) } else { remote6 },
-            // In host order.
-            local_port: Be16::from_port(read_volatile(&raw const (*ops).local_port) as u16),
-            // In network order, in the upper half.
-            remote_port: Be16((read_volatile(&raw const (*ops).remote_port) >> 16) as u16),
+            local_port: local_port(ctx),
+            remote_port: remote_port(ctx),
         }
     }
+}
+
+/// The port of this end.
+#[inline(always)]
+pub(crate) fn local_port(ctx: &SockOpsContext) -> Be16 {
+    // In host order.
+    Be16::from_port(unsafe { read_volatile(&raw const (*ctx.ops).local_port) } as u16)
+}
+
+/// The port of the other end.
+#[inline(always)]
+pub(crate) fn remote_port(ctx: &SockOpsContext) -> Be16 {
+    // In network order, in the upper half.
+    Be16((unsafe { read_volatile(&raw const (*ctx.ops).remote_port) } >> 16) as u16)
 }
 
 /// Four words of a context, each read on its own.

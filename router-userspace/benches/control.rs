@@ -258,6 +258,12 @@ impl MapStore for Nowhere {
     fn insert_source(&mut self, _: u64, _: u32) -> Result<()> {
         Ok(())
     }
+    fn begin_handover(&mut self) -> Result<()> {
+        Ok(())
+    }
+    fn end_handover(&mut self) -> Result<()> {
+        Ok(())
+    }
     fn remove_source(&mut self, _: u64) -> Result<()> {
         Ok(())
     }

@@ -26,7 +26,8 @@ mod upstream_ids;
 
 pub use enforcement::KernelEnforcement;
 pub use kernel::{
-    Hook, HookState, Kernel, KernelConfig, KernelError, heartbeat, hooks, proxy_goes_down, uninstall,
+    HandoverHook, Hook, HookState, Kernel, KernelConfig, KernelError, heartbeat, hooks, proxy_goes_down,
+    uninstall,
 };
 pub use log::KernelLog;
 pub use maps::{KernelMaps, Maps};

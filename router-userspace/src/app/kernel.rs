@@ -22,6 +22,7 @@ use crate::{
         mirror::Mirror,
         reconcile::ReconcileError,
         state::{Capacity, State},
+        store::MapStore as _,
     },
     enforce::{Enforcement, outlier::Outliers},
     observe::Observed,
@@ -60,10 +61,13 @@ impl KernelHalf {
     ) -> anyhow::Result<(Self, Installed)> {
         let mut kernel = Kernel::install(&kernel_config(settings, proxy))?;
         let maps = kernel.maps().clone();
-        let mut store = KernelMaps::new(kernel.maps_apart()?)?;
+        let mut store = KernelMaps::new(kernel.maps_apart()?, kernel.take_handover())?;
         let state = adopt(&kernel, &mut store)?;
+        if state.sends_to_proxy() {
+            store.begin_handover()?;
+        }
         for (program, instructions) in kernel.verified_instructions() {
-            info!(program, instructions, "attached");
+            info!(program, instructions, "loaded");
         }
         let enforcement = Arc::new(KernelEnforcement::new(maps.clone()));
         let confined = (settings.egress == Egress::RegistryOnly).then(|| callers.clone());
@@ -172,7 +176,7 @@ impl Reconcile for KernelHalf {
     }
 
     fn refresh(&mut self) -> Result<usize, NotReconciled> {
-        let differing = self.mirror.refresh(&self.store);
+        let differing = self.mirror.refresh(&mut self.store);
         self.store.rest(false);
         differing.map_err(|error| NotReconciled::Failed(error.to_string()))
     }

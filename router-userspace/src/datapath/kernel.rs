@@ -6,21 +6,19 @@
 //! ```
 //!
 //! Links outlive layouts: a new agent with another ABI builds its maps beside the old ones, puts its programs in the
-//! place of the old (`BPF_LINK_UPDATE`, no moment without a program), and then removes the old maps' pins.
+//! place of the old (`BPF_LINK_UPDATE`, no moment without a program), and then removes the old maps' pins. The link of the
+//! hand-over is there only while connections are sent to the proxy.
 
 use std::{
     fs, io,
     net::{Ipv4Addr, Ipv6Addr},
-    os::{
-        fd::{AsFd, BorrowedFd, OwnedFd},
-        unix::fs::MetadataExt,
-    },
+    os::fd::{AsFd, OwnedFd},
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
 
-use aya::{Ebpf, EbpfLoader, programs::Program};
+use aya::{Ebpf, EbpfLoader};
 use router_common::{
     ABI_VERSION, abi,
     net::{Addr, Be16},
@@ -28,12 +26,13 @@ use router_common::{
 };
 use thiserror::Error;
 
-use super::{
-    bpf::{self, AttachType},
-    log::KernelLog,
-    maps::Maps,
-};
+use super::{bpf, log::KernelLog, maps::Maps};
 use crate::clock;
+
+mod links;
+
+pub use links::HandoverHook;
+use links::Links;
 
 /// The kernel half, as `cargo xtask build-ebpf` made it; empty when this binary was built without it.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/router.bpf.o"));
@@ -114,7 +113,8 @@ pub struct Kernel {
     map_dir: PathBuf,
     maps: Arc<Maps>,
     log: Option<KernelLog>,
-    /// Verified instructions per program, in the order of [`abi::PROGRAMS`].
+    handover: Option<HandoverHook>,
+    /// Verified instructions per program.
     verified: Vec<(&'static str, u32)>,
     adopted: bool,
     /// Held while this agent writes the maps; the kernel drops it with the process.
@@ -145,12 +145,14 @@ impl Kernel {
         configure(&maps, config).map_err(io_error("writing", &map_dir))?;
         let links = Links {
             dir: config.pin_dir.join("links"),
-            cgroup: &cgroup,
+            cgroup,
         };
         fs::create_dir_all(&links.dir).map_err(io_error("creating", &links.dir))?;
-        let mut verified = Vec::new();
-        for name in abi::PROGRAMS {
-            verified.push((name, links.attach(&mut ebpf, name)?));
+        // Before the programs that may send connections to the proxy.
+        let (handover, walked) = links.prepare(&mut ebpf, abi::PROGRAM_SOCK_OPS)?;
+        let mut verified = vec![(abi::PROGRAM_SOCK_OPS, walked)];
+        for name in abi::PROGRAMS.into_iter().filter(|&name| !is_on_demand(name)) {
+            verified.push((name, handover.links().attach(&mut ebpf, name)?));
         }
         remove_other_layouts(&config.pin_dir, &map_dir);
         let log = config.debug_log.then(|| KernelLog::new(&mut ebpf)).flatten();
@@ -158,6 +160,7 @@ impl Kernel {
             map_dir,
             maps: Arc::new(maps),
             log,
+            handover: Some(handover),
             verified,
             adopted,
             _writer: writer,
@@ -186,6 +189,11 @@ impl Kernel {
     /// The programs' log, once; `None` unless [`KernelConfig::debug_log`] was set.
     pub const fn take_log(&mut self) -> Option<KernelLog> {
         self.log.take()
+    }
+
+    /// The hook that hands connections over, once: for whoever writes where connections go.
+    pub const fn take_handover(&mut self) -> Option<HandoverHook> {
+        self.handover.take()
     }
 
     /// Instructions that the verifier walked, per program.
@@ -260,82 +268,6 @@ fn configure(maps: &Maps, config: &KernelConfig) -> io::Result<()> {
     )
 }
 
-/// The pinned links and the cgroup they belong to.
-struct Links<'a> {
-    dir: PathBuf,
-    cgroup: &'a fs::File,
-}
-
-impl Links<'_> {
-    /// Loads a program and puts it to work: in the place of its predecessor where there is one. Returns the number
-    /// of instructions the verifier walked.
-    fn attach(&self, ebpf: &mut Ebpf, name: &'static str) -> Result<u32, KernelError> {
-        let path = self.dir.join(name);
-        let program = ebpf.program_mut(name).ok_or(KernelError::NoProgram(name))?;
-        let attach_type = load_program(program, name)?;
-        let fd = program
-            .fd()
-            .map_err(|error| KernelError::Program { name, error })?
-            .as_fd();
-        if !self.replace(&path, fd)? {
-            let link = bpf::link_create(fd, self.cgroup.as_fd(), attach_type)
-                .map_err(io_error("attaching", &path))?;
-            bpf::pin(link.as_fd(), &path).map_err(io_error("pinning", &path))?;
-        }
-        let info = program
-            .info()
-            .map_err(|error| KernelError::Program { name, error })?;
-        Ok(info.verified_instruction_count().unwrap_or(0))
-    }
-
-    /// Puts the program into a pinned link; false when there is none that is attached to our cgroup.
-    fn replace(&self, path: &Path, program: BorrowedFd<'_>) -> Result<bool, KernelError> {
-        if !path.exists() {
-            return Ok(false);
-        }
-        let link = bpf::open_pinned(path).map_err(io_error("opening link", path))?;
-        let attached = bpf::link_state(link.as_fd())
-            .map_err(io_error("asking", path))?
-            .cgroup;
-        let wanted = self
-            .cgroup
-            .metadata()
-            .map_err(io_error("looking at the cgroup of", path))?
-            .ino();
-        if attached == wanted {
-            bpf::link_update(link.as_fd(), program).map_err(io_error("replacing", path))?;
-            return Ok(true);
-        }
-        // Attached to another cgroup, or to one that is gone: it covers nothing that is ours.
-        tracing::warn!(link = %path.display(), attached, wanted, "link belongs to another cgroup; attaching anew");
-        fs::remove_file(path).map_err(io_error("removing", path))?;
-        Ok(false)
-    }
-}
-
-fn load_program(program: &mut Program, name: &'static str) -> Result<AttachType, KernelError> {
-    let (loaded, attach_type) = match program {
-        Program::CgroupSockAddr(program) => {
-            let attach_type = match name {
-                abi::PROGRAM_CONNECT4 => AttachType::Connect4,
-                abi::PROGRAM_CONNECT6 => AttachType::Connect6,
-                abi::PROGRAM_SENDMSG4 => AttachType::Sendmsg4,
-                abi::PROGRAM_SENDMSG6 => AttachType::Sendmsg6,
-                abi::PROGRAM_RECVMSG4 => AttachType::Recvmsg4,
-                abi::PROGRAM_RECVMSG6 => AttachType::Recvmsg6,
-                _ => return Err(KernelError::NoProgram(name)),
-            };
-            (program.load(), attach_type)
-        }
-        Program::CgroupSock(program) => (program.load(), AttachType::SockRelease),
-        Program::SockOps(program) => (program.load(), AttachType::SockOps),
-        _ => return Err(KernelError::NoProgram(name)),
-    };
-    loaded
-        .map(|()| attach_type)
-        .map_err(|error| KernelError::Program { name, error })
-}
-
 /// Removes the pins of maps of other layouts, which no program uses any more.
 fn remove_other_layouts(pin_dir: &Path, current: &Path) {
     let Ok(entries) = fs::read_dir(pin_dir) else {
@@ -380,6 +312,11 @@ pub enum HookState {
     },
     /// The kernel could not be asked.
     Unknown(String),
+}
+
+/// True for the program that is attached only while it is needed.
+pub(super) fn is_on_demand(program: &str) -> bool {
+    program == abi::PROGRAM_SOCK_OPS
 }
 
 /// Asks the kernel which hooks are attached.

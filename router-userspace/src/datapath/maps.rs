@@ -22,6 +22,7 @@ use router_common::{
 use super::{
     bpf,
     grace::GraceKeeper,
+    kernel::HandoverHook,
     mapped::Mapped,
     store::{Grace, MapStore, Result, StoreError},
 };
@@ -139,18 +140,21 @@ const KEPT_MAPPED: usize = 1 << 20;
 pub struct KernelMaps {
     maps: Maps,
     grace: GraceKeeper,
+    handover: Option<HandoverHook>,
 }
 
 impl KernelMaps {
-    /// The sole writer of `maps`.
+    /// The sole writer of `maps`, which sees to it that connections which they send to the proxy are handed over. Without
+    /// a hook it only reads.
     ///
     /// # Errors
     ///
     /// The thread that waits for grace periods could not be started.
-    pub fn new(maps: Maps) -> io::Result<Self> {
+    pub fn new(maps: Maps, handover: Option<HandoverHook>) -> io::Result<Self> {
         Ok(Self {
             maps,
             grace: GraceKeeper::start()?,
+            handover,
         })
     }
 
@@ -339,6 +343,20 @@ impl MapStore for KernelMaps {
             .into_iter()
             .map(|(cgroup, entry)| (cgroup, entry.class))
             .collect())
+    }
+
+    fn begin_handover(&mut self) -> Result<()> {
+        self.handover
+            .as_mut()
+            .map_or(Ok(()), HandoverHook::begin)
+            .map_err(StoreError::Handover)
+    }
+
+    fn end_handover(&mut self) -> Result<()> {
+        self.handover
+            .as_mut()
+            .map_or(Ok(()), HandoverHook::end)
+            .map_err(StoreError::Handover)
     }
 
     fn request_grace(&mut self) -> Result<Grace> {

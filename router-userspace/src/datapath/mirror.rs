@@ -84,8 +84,8 @@ impl Mirror {
     ///
     /// # Errors
     ///
-    /// A map could not be walked; the mirror is as it was.
-    pub fn refresh(&mut self, store: &impl MapStore) -> Result<usize, StoreError> {
+    /// As there; the mirror is as it was.
+    pub fn refresh(&mut self, store: &mut impl MapStore) -> Result<usize, StoreError> {
         let differing = reconcile::refresh(&mut self.state, store)?;
         if differing > 0 {
             self.base = None;

@@ -257,6 +257,7 @@ pub fn observed_hooks(pin_dir: &Path) -> io::Result<Vec<Hook>> {
             hook: hook_of(hook.program).to_owned(),
             program_id,
             link_id: None,
+            is_on_demand: kernel::is_on_demand(hook.program),
         })
     };
     kernel::hooks(pin_dir).into_iter().map(hook).collect()

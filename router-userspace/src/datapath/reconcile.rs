@@ -154,12 +154,14 @@ fn apply(
 }
 
 /// Looks whether somebody else wrote to the maps, and makes the mirror say what they hold, so that the next
-/// [`reconcile`] puts it right. Returns how many entries differed.
+/// [`reconcile`] puts it right; ends the hand-over to the proxy when nothing has been sent there since the last look.
+/// Returns how many entries differed.
 ///
 /// # Errors
 ///
-/// A map could not be walked; the mirror is as it was.
-pub fn refresh(state: &mut State, store: &impl MapStore) -> Result<usize, StoreError> {
+/// A map could not be walked, and the mirror is as it was; or the hand-over could not be ended, which the next call
+/// tries again.
+pub fn refresh(state: &mut State, store: &mut impl MapStore) -> Result<usize, StoreError> {
     let (frontends, sources) = (store.frontends()?, store.sources()?);
     let (networks, confinement) = (store.networks()?, store.confinement()?);
     let addresses = std::collections::BTreeSet::from_iter(store.addresses()?);
@@ -176,6 +178,9 @@ pub fn refresh(state: &mut State, store: &impl MapStore) -> Result<usize, StoreE
             installed.described = None;
             differing += 1;
         }
+    }
+    if !state.sends_to_proxy() {
+        store.end_handover()?;
     }
     Ok(differing)
 }
@@ -206,18 +211,23 @@ pub(super) fn apply_one(state: &mut State, op: &MapOp, store: &mut impl MapStore
         MapOp::WriteSubset { subset, cursor_from } => write_subset(state, subset, *cursor_from, store)?,
         MapOp::WriteTable { table, cursor_from } => write_table(state, table, *cursor_from, store)?,
         MapOp::WriteClasses(classes) => {
+            if classes.words.iter().any(|word| word.sends_to_proxy()) {
+                store.begin_handover()?;
+            }
             let words: Vec<u64> = classes.words.iter().map(|word| word.0).collect();
             store.write_slots(classes.block.base, &words)?;
             state.wrote(Area::Slots, classes.block);
         }
         MapOp::CreateService(switch) => {
             let Switch { name, installed } = &**switch;
+            hand_over(installed.placement.word, store)?;
             store.create_service(installed.index, *name, installed.placement.word)?;
             state.service_ids.hold(*name, installed.index);
             state.published(*name, installed.clone());
         }
         MapOp::Publish(switch) => {
             let Switch { name, installed } = &**switch;
+            hand_over(installed.placement.word, store)?;
             store.publish(installed.index, installed.placement.word)?;
             state.published(*name, installed.clone());
         }
@@ -252,6 +262,14 @@ pub(super) fn apply_one(state: &mut State, op: &MapOp, store: &mut impl MapStore
             let counted = leaving.map(|leaving| Counted::Endpoint(*key, leaving));
             state.departed.counted.extend(counted);
         }
+    }
+    Ok(())
+}
+
+/// Connections that a word sends to the proxy are handed over to it from the first one on.
+fn hand_over(word: RouteWord, store: &mut impl MapStore) -> Result<(), StoreError> {
+    if word.sends_to_proxy() {
+        store.begin_handover()?;
     }
     Ok(())
 }

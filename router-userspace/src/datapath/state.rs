@@ -245,6 +245,13 @@ impl State {
         self.services.values()
     }
 
+    /// True when connections of some caller to some service are sent to the proxy.
+    pub fn sends_to_proxy(&self) -> bool {
+        self.services
+            .values()
+            .any(|service| service.placement.sends_to_proxy())
+    }
+
     /// The service at an index of the services map.
     pub fn service_at(&self, index: u32) -> Option<&Installed> {
         self.services.values().find(|s| s.index == index)

@@ -37,6 +37,9 @@ pub enum StoreError {
         /// The index, or the end of the range.
         index: u32,
     },
+    /// The hand-over of connections to the proxy could not be begun or ended.
+    #[error("handing connections over: {0}")]
+    Handover(#[source] io::Error),
     /// The kernel refused.
     #[error("{map}: {source}")]
     Kernel {
@@ -134,6 +137,14 @@ pub trait MapStore: EgressStore {
     ///
     /// The map could not be walked.
     fn sources(&self) -> Result<Vec<(u64, u32)>>;
+
+    /// Makes sure that connections which are sent to the proxy are handed over to it. Called before the first word that
+    /// sends any there is written, and often when that is long done.
+    fn begin_handover(&mut self) -> Result<()>;
+
+    /// Says that no word sends connections to the proxy. Called from time to time for as long as that is so: connections
+    /// that were sent there before may still be on their way at the first call, and not at the second.
+    fn end_handover(&mut self) -> Result<()>;
 
     /// Asks for a grace period that begins now, without waiting for it: it is over when every program that runs now
     /// has returned. A store may wait all the same and return a period that is over already.

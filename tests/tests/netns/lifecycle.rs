@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use router_common::abi::PROGRAMS;
+use router_common::abi::{PROGRAM_SOCK_OPS, PROGRAMS};
 use tests::{
     bed::{Agent, remote},
     cluster::{Cluster, HTTP, RULES, STORE, TCP, WEB, limit, split},
@@ -30,6 +30,10 @@ pub(crate) const TESTS: &[Test] = &[
     ),
     ("a_stopping_proxy_finishes_its_requests", stop_is_graceful),
     ("uninstall_leaves_nothing", uninstall_leaves_nothing),
+    (
+        "the_hand_over_is_attached_only_while_something_is_proxied",
+        hand_over_on_demand,
+    ),
 ];
 
 fn restart_adopts() -> Result<()> {
@@ -135,8 +139,61 @@ fn hooks(status: &serde_json::Value) -> Result<Vec<u32>> {
         .filter(|h| h["attached"] == true)
         .map(|h| id(&h["programId"]));
     let ids: Vec<_> = ids.flatten().collect();
-    ensure!(ids.len() == PROGRAMS.len(), "a hook is not attached: {status}");
+    let on_demand = hooks.iter().filter(|h| h["onDemand"] == true);
+    let idle = on_demand.filter(|h| h["attached"] == false).count();
+    ensure!(
+        ids.len() + idle == PROGRAMS.len(),
+        "a hook is not attached: {status}"
+    );
     Ok(ids)
+}
+
+fn hand_over_on_demand() -> Result<()> {
+    let cluster = Cluster::new()?;
+    let (routed, proxied) = (
+        split("store", &[("v1", 100)]),
+        split("web", &[("v1", 50), ("v2", 50)]),
+    );
+    let mut agent = cluster.agent(&routed)?;
+    ensure!(!hands_over(&agent)?, "{:?}", agent.status());
+    for round in 0..2 {
+        // The first connection that is sent to the proxy is handed over already.
+        agent.change(RULES, &proxied)?;
+        let through = cluster.a.http(Cluster::get(20))?;
+        ensure!(
+            through.from("v1") == 10 && through.from("v2") == 10,
+            "{round}: {through:?}"
+        );
+        ensure!(hands_over(&agent)?, "{:?}", agent.status());
+        // Another agent goes on with what is attached.
+        agent.kill()?;
+        agent.run()?;
+        let adopted = cluster.a.http(Cluster::get(20))?;
+        ensure!(adopted.status(200) == 20, "{adopted:?}");
+        ensure!(hands_over(&agent)?, "{:?}", agent.status());
+        agent.change(RULES, &routed)?;
+        let kept = cluster.a.connect(Connect::to(STORE, 10))?;
+        ensure!(kept.from("v1") == 10, "{kept:?}");
+        ensure!(hands_over(&agent)?, "detached at once");
+        // waits: for the second time that the agent looks after its maps.
+        wait::until("the hand-over to be detached", TWO_LOOKS, || {
+            hands_over(&agent).ok().filter(|hands_over| !hands_over)
+        })?;
+    }
+    Ok(())
+}
+
+/// The agent looks after its maps every 30 seconds.
+const TWO_LOOKS: Duration = Duration::from_secs(90);
+
+/// Whether the hook that hands connections over to the proxy is attached.
+fn hands_over(agent: &Agent<'_>) -> Result<bool> {
+    let status = agent.status()?;
+    let hooks = status["hooks"].as_array().context("no hooks")?;
+    let mut hook = hooks.iter().filter(|h| h["program"] == PROGRAM_SOCK_OPS);
+    hook.next()
+        .and_then(|h| h["attached"].as_bool())
+        .context("no such hook")
 }
 
 fn proxy_down_goes_direct() -> Result<()> {

@@ -4,7 +4,7 @@ use anyhow::{Context, Result, ensure};
 use router_common::abi::PROGRAMS;
 
 use tests::{
-    cluster::Cluster,
+    cluster::{Cluster, split},
     harness::{Test, note},
 };
 
@@ -16,7 +16,8 @@ const BOUND: u32 = 20_000;
 
 fn verified_instructions() -> Result<()> {
     let cluster = Cluster::new()?;
-    let agent = cluster.agent("")?;
+    // Something is proxied, so that the hand-over is attached.
+    let agent = cluster.agent(&split("web", &[("v1", 50), ("v2", 50)]))?;
     let status = agent.status()?;
     let hooks = status["hooks"].as_array().context("no hooks")?;
     let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease")?;

@@ -7,7 +7,7 @@ use router_common::abi::{MAPS, PROGRAMS};
 use serde_json::Value;
 use tests::{
     bed::Agent,
-    cluster::{Cluster, limit},
+    cluster::{Cluster, limit, split},
     harness::Test,
     wait,
 };
@@ -30,7 +30,9 @@ struct Held {
 
 fn all_or_nothing() -> Result<()> {
     let cluster = Cluster::new()?;
-    let mut agent = cluster.agent(&limit("store", 10))?;
+    // Something is proxied, so that the hand-over is attached.
+    let proxied = split("web", &[("v1", 50), ("v2", 50)]);
+    let mut agent = cluster.agent(&(proxied + &limit("store", 10)))?;
     let held = held(&agent)?;
     ensure!(held.programs.len() == PROGRAMS.len(), "{held:?}");
     ensure!(held.maps.len() >= MAPS.len(), "{held:?}");

@@ -82,6 +82,9 @@ pub struct HookStatus {
     pub program: String,
     /// True when the kernel runs it.
     pub attached: bool,
+    /// True for one that is attached only while connections need it.
+    #[serde(default)]
+    pub on_demand: bool,
     /// Kernel's id of the program.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub program_id: Option<u32>,
@@ -184,6 +187,7 @@ impl From<Hook> for HookStatus {
     fn from(hook: Hook) -> Self {
         Self {
             attached: hook.attached(),
+            on_demand: hook.is_on_demand,
             hook: hook.hook,
             program: hook.program,
             program_id: hook.program_id,

@@ -225,7 +225,7 @@ fn what_others_write_ends_following() {
     let mut maps = FakeMaps::new(CAPACITY);
     node.reconcile(&mut maps).unwrap();
     maps.frontends.remove(&frontend(1));
-    assert_eq!(node.mirror.refresh(&maps).unwrap(), 1);
+    assert_eq!(node.mirror.refresh(&mut maps).unwrap(), 1);
     node.step(Step::Endpoints(0, vec![(7, 1)]));
     assert!(!node.reconcile(&mut maps).unwrap().followed);
     node.assert_holds(&maps);

@@ -321,7 +321,7 @@ fn what_others_write_is_put_right() {
     world.callers = [(1, 1), (2, 2)].into();
     world.rules.push(split(1, 1, 0));
     let mut node = Node::new(&world);
-    assert_eq!(refresh(&mut node.state, &node.maps).unwrap(), 0);
+    assert_eq!(refresh(&mut node.state, &mut node.maps).unwrap(), 0);
     let before = (
         node.maps.frontends.clone(),
         node.maps.sources.clone(),
@@ -331,7 +331,7 @@ fn what_others_write_is_put_right() {
     node.maps.frontends.insert(frontend(3), 0);
     node.maps.sources.remove(&1);
     node.maps.services[0].route = 0;
-    assert_eq!(refresh(&mut node.state, &node.maps).unwrap(), 4);
+    assert_eq!(refresh(&mut node.state, &mut node.maps).unwrap(), 4);
     node.apply(&world);
     assert_eq!(
         (

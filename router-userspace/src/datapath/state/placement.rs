@@ -96,6 +96,12 @@ pub struct Placement {
 }
 
 impl Placement {
+    /// True when connections of some caller are sent to the proxy.
+    pub fn sends_to_proxy(&self) -> bool {
+        let classes = self.classes.iter().flat_map(|classes| &classes.words);
+        self.word.sends_to_proxy() || classes.into_iter().any(|word| word.sends_to_proxy())
+    }
+
     /// Every block that the routing occupies.
     pub fn blocks(&self) -> impl Iterator<Item = (Area, Block)> {
         let subsets = self.subsets.iter().flat_map(|subset| {

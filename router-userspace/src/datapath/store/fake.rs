@@ -47,6 +47,8 @@ pub(crate) struct FakeMaps {
     pub(crate) endpoint_states: Vec<EndpointState>,
     pub(crate) limits: Vec<Limit>,
     pub(crate) proxy_up: bool,
+    /// Connections to the proxy are handed over.
+    pub(crate) hands_over: bool,
     /// Grace periods end at once; else only by [`FakeMaps::finish_graces`].
     pub(crate) instant_graces: bool,
     requested: u64,
@@ -72,6 +74,7 @@ impl FakeMaps {
             endpoint_states: vec![EndpointState::default(); capacity.endpoint_states as usize],
             limits: vec![Limit::default(); capacity.limits as usize],
             proxy_up: true,
+            hands_over: false,
             instant_graces: true,
             requested: 0,
             completed: 0,
@@ -97,6 +100,10 @@ impl FakeMaps {
                 service.word(),
                 RouteWord::UNTOUCHED,
                 "{frontend:?} names a service without routing"
+            );
+            assert!(
+                self.hands_over || !self.sends_to_proxy(service.word()),
+                "{frontend:?} is sent to the proxy, and nothing hands it over"
             );
         }
         for (kind, index) in self.reachable() {
@@ -156,6 +163,16 @@ impl FakeMaps {
             }
         }
         found
+    }
+
+    fn sends_to_proxy(&self, word: RouteWord) -> bool {
+        if word.kind() != RouteKind::BySource as u8 {
+            return word.sends_to_proxy();
+        }
+        let cells = word.base()..word.base() + u32::from(word.len());
+        cells
+            .into_iter()
+            .any(|cell| RouteWord(self.slots[cell as usize]).sends_to_proxy())
     }
 
     fn is_reached(&self, service: u32) -> bool {
@@ -363,6 +380,20 @@ impl MapStore for FakeMaps {
             .iter()
             .map(|(&cgroup, &class)| (cgroup, class))
             .collect())
+    }
+
+    fn begin_handover(&mut self) -> Result<()> {
+        self.hands_over = true;
+        Ok(())
+    }
+
+    fn end_handover(&mut self) -> Result<()> {
+        for (index, service) in (0..).zip(&self.services) {
+            let is_sent = self.is_reached(index) && self.sends_to_proxy(service.word());
+            assert!(!is_sent, "service {index} is sent to the proxy");
+        }
+        self.hands_over = false;
+        Ok(())
     }
 
     fn request_grace(&mut self) -> Result<Grace> {

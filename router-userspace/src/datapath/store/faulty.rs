@@ -91,6 +91,8 @@ impl MapStore for FaultyMaps {
         remove_frontend(key: FrontendKey) -> ();
         insert_source(cgroup: u64, class: u32) -> ();
         remove_source(cgroup: u64) -> ();
+        begin_handover() -> ();
+        end_handover() -> ();
         request_grace() -> Grace;
         await_grace(grace: Grace) -> ();
     }
