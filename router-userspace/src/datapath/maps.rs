@@ -132,8 +132,9 @@ fn map<T: aya::Pod>(dir: &Path, name: &str, entries: u32) -> Result<Mapped<T>, (
     mapped.map_err(|error| (path, error))
 }
 
-/// Bytes of the arrays that stay mapped from one change of endpoints to the next.
-const KEPT_MAPPED: usize = 1 << 20;
+/// Bytes of the arrays that may stay mapped from one change of endpoints to the next, until what changes left is cleared
+/// away.
+const KEPT_MAPPED: usize = 16 << 20;
 
 /// The kernel's maps as reconciliation writes them, in mappings of its own.
 #[derive(Debug)]
