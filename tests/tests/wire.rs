@@ -43,5 +43,6 @@ mod wire {
     mod smuggling;
     mod streaming;
     mod tcp;
+    mod upstream_http2;
     mod websocket;
 }

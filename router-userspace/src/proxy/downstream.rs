@@ -84,7 +84,8 @@ pub(crate) async fn serve_http2(session: Arc<Session>, stream: Shaped<Transport>
         let session = session.clone();
         service_fn(move |request: Request<Incoming>| {
             let session = session.clone();
-            pipeline::serve(session, request)
+            // The runtime moves a stream's task several times before and after it runs: a pointer, then.
+            Box::pin(pipeline::serve(session, request))
         })
     };
     let limits = session.worker.limits();

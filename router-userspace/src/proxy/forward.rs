@@ -5,7 +5,6 @@
 use std::{net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
 use http::{Request, Response, request};
-use hyper::body::Incoming;
 use router_rules::{action::Retries, policy::LoadBalancing, snapshot::Subset};
 use tokio::time::{Instant, sleep, sleep_until};
 
@@ -17,7 +16,7 @@ use super::{
     exchange::Exchange,
     outlier::Witness,
     retry::RetryGate,
-    upstream::{Fresh, Lease, Target},
+    upstream::{Fresh, Lease, Received, Target},
     view::SubsetState,
     worker::Worker,
 };
@@ -132,7 +131,7 @@ pub(crate) struct Destination<'v> {
 
 /// An endpoint's response, and what it holds until its body has ended.
 pub(crate) struct Answer {
-    pub(crate) response: Response<Incoming>,
+    pub(crate) response: Response<Received>,
     pub(crate) lease: Lease,
     pub(crate) under_way: UnderWay,
 }
@@ -264,7 +263,7 @@ fn backoff(base: Duration, number: usize) -> Duration {
 }
 
 impl Answer {
-    fn of((response, lease): (Response<Incoming>, Lease), in_flight: Option<InFlight>) -> Self {
+    fn of((response, lease): (Response<Received>, Lease), in_flight: Option<InFlight>) -> Self {
         Self {
             response,
             lease,
@@ -299,7 +298,7 @@ pub(super) async fn send(
     worker: &Arc<Worker>,
     way: &mut Way<'_, '_>,
     mut request: Request<RequestBody>,
-) -> Result<(Response<Incoming>, Lease), ProxyError> {
+) -> Result<(Response<Received>, Lease), ProxyError> {
     let mut fresh = Fresh::No;
     let mut attempt = Attempt::begin(way.limit.take());
     loop {
@@ -311,43 +310,20 @@ pub(super) async fn send(
             let sending = pin!(lease.send(request));
             attempt.within(sending).await?
         };
-        let mut error = match sent {
+        let failed = match sent {
             Ok(response) => return Ok((response, lease)),
-            Err(error) => error,
+            Err(failed) => failed,
         };
-        match error.take_message() {
+        match failed.unsent {
             // The endpoint closed an idle connection before anything of the request was sent: that is no attempt.
             Some(unsent) if lease.is_reused() && fresh == Fresh::No => {
                 lease.retire();
-                request = unsent;
+                request = *unsent;
                 fresh = Fresh::Yes;
             }
-            _ => return Err(upstream_error(error.error())),
+            _ => return Err(failed.error),
         }
     }
-}
-
-fn upstream_error(error: &hyper::Error) -> ProxyError {
-    tracing::debug!(%error, "upstream request failed");
-    if error.is_user() {
-        // The only thing of ours that hyper can fail on is the body, which is the client's.
-        ProxyError::new(Kind::ClientDisconnected, "the request's body broke off")
-    } else if error.is_parse() {
-        ProxyError::new(Kind::UpstreamProtocolError, "protocol error")
-    } else if error.is_incomplete_message() {
-        ProxyError::new(Kind::UpstreamReset, "connection termination")
-    } else if reset_reason(error) == Some(h2::Reason::REFUSED_STREAM) {
-        ProxyError::new(Kind::UpstreamReset, "remote refused stream reset")
-    } else {
-        ProxyError::new(Kind::UpstreamReset, "remote reset")
-    }
-}
-
-/// The reason with which an endpoint reset a stream of HTTP/2.
-fn reset_reason(error: &hyper::Error) -> Option<h2::Reason> {
-    std::error::Error::source(error)?
-        .downcast_ref::<h2::Error>()?
-        .reason()
 }
 
 #[cfg(test)]

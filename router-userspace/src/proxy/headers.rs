@@ -348,8 +348,12 @@ pub(crate) fn address(parts: &mut request::Parts, http2: bool, body: BodyFraming
         parts.version = Version::HTTP_2;
         parts.headers.remove(CONNECTION);
         parts.headers.remove(UPGRADE);
+        keep_out_of_table(&mut parts.headers);
         let malformed = |_| ProxyError::bad_request("the host cannot be an authority");
         let host = parts.headers.remove(HOST);
+        if host.as_ref().is_some_and(|host| is_target(&parts.uri, host)) {
+            return Ok(());
+        }
         let host = host.as_ref().map_or(&b"localhost"[..], HeaderValue::as_bytes);
         let authority = Authority::try_from(host).map_err(malformed)?;
         let mut uri = http::uri::Parts::default();
@@ -370,6 +374,22 @@ pub(crate) fn address(parts: &mut request::Parts, http2: bool, body: BodyFraming
             .insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
     Ok(())
+}
+
+/// True when a request of HTTP/2 has its target already, as most do that came in the same version.
+fn is_target(uri: &Uri, host: &HeaderValue) -> bool {
+    let authority = uri.authority().map(|authority| authority.as_str().as_bytes());
+    uri.scheme() == Some(&Scheme::HTTP)
+        && uri.path_and_query().is_some()
+        && authority == Some(host.as_bytes())
+}
+
+/// Marks what is different in every request as not to be put into the table of HTTP/2's header compression. There it
+/// would push out what is the same in every request, and be searched one by one for the next.
+fn keep_out_of_table(headers: &mut HeaderMap) {
+    if let Some(id) = headers.get_mut(X_REQUEST_ID) {
+        id.set_sensitive(true);
+    }
 }
 
 /// What is known of a request body's length.

@@ -6,27 +6,28 @@ use std::{
     future::Future,
     net::SocketAddr,
     num::NonZeroU32,
-    sync::{
-        Arc,
-        atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed},
-    },
+    sync::{Arc, atomic::Ordering::Relaxed},
 };
 
+use bytes::Bytes;
+use h2::client::SendRequest;
 use http::{Request, Response};
-use hyper::{
-    body::Incoming,
-    client::conn::{TrySendError, http1, http2},
-};
+use hyper::client::conn::http1;
 use tokio::task::JoinHandle;
 
+use self::{http2::Http2, pool::Slot};
 use super::body::RequestBody;
 
 pub(crate) use connect::{ConnectError, connect, keepalive};
-use pool::Slot;
+pub(crate) use failed::Failed;
 pub(crate) use pool::{Fresh, Pool, Wanted, limited_policy};
+pub(crate) use received::Received;
 
 mod connect;
+mod failed;
+mod http2;
 mod pool;
+mod received;
 
 /// What connections of a pool have in common when one can stand for another.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -46,15 +47,6 @@ struct Http1 {
     uses: u32,
 }
 
-/// An open HTTP/2 connection, shared by its streams.
-struct Http2 {
-    sender: http2::SendRequest<RequestBody>,
-    streams: AtomicUsize,
-    /// Requests that it was lent for; written under the lock of its list.
-    uses: AtomicU32,
-    task: JoinHandle<()>,
-}
-
 /// A connection lent for one request. Dropped without [`Lease::release`], an HTTP/1.1 connection is closed.
 pub(crate) struct Lease {
     connection: Option<Lent>,
@@ -66,7 +58,8 @@ pub(crate) struct Lease {
 
 enum Lent {
     Http1(Http1),
-    Http2(Arc<Http2>),
+    /// With what opens its stream; none: that was done.
+    Http2(Arc<Http2>, Option<SendRequest<Bytes>>),
 }
 
 impl Lease {
@@ -80,9 +73,9 @@ impl Lease {
     }
 
     /// A stream of a shared connection, which counts it already.
-    fn http2(connection: Arc<Http2>, slot: Arc<Slot>, reused: bool) -> Self {
+    fn http2((connection, sender): (Arc<Http2>, SendRequest<Bytes>), slot: Arc<Slot>, reused: bool) -> Self {
         Self {
-            connection: Some(Lent::Http2(connection)),
+            connection: Some(Lent::Http2(connection, Some(sender))),
             slot,
             reused,
             uses: None,
@@ -102,16 +95,16 @@ impl Lease {
 
     /// Sees to it that nobody is lent the connection again: its endpoint takes no new requests on it.
     pub(crate) fn retire(&self) {
-        if let Some(Lent::Http2(connection)) = &self.connection {
+        if let Some(Lent::Http2(connection, _)) = &self.connection {
             self.slot.forget(connection);
         }
     }
 
-    /// Sends a request. An error hands the request back when nothing of it was sent.
+    /// Sends a request; a lease of a stream serves for one. An error hands the request back when nothing of it was sent.
     pub(crate) fn send(
         &mut self,
         request: Request<RequestBody>,
-    ) -> impl Future<Output = Result<Response<Incoming>, TrySendError<Request<RequestBody>>>> {
+    ) -> impl Future<Output = Result<Response<Received>, Failed>> {
         enum Sending<A, B> {
             Http1(A),
             Http2(B),
@@ -120,15 +113,18 @@ impl Lease {
             Some(Lent::Http1(connection)) => {
                 Some(Sending::Http1(connection.sender.try_send_request(request)))
             }
-            Some(Lent::Http2(connection)) => Some(Sending::Http2(
-                connection.sender.clone().try_send_request(request),
-            )),
+            Some(Lent::Http2(_, sender)) => sender
+                .take()
+                .map(|sender| Sending::Http2(http2::send(sender, request))),
             None => None,
         };
         async move {
             match sending {
-                Some(Sending::Http1(sending)) => sending.await,
-                Some(Sending::Http2(sending)) => sending.await,
+                Some(Sending::Http1(sending)) => sending
+                    .await
+                    .map(|response| response.map(Received::Http1))
+                    .map_err(Failed::http1),
+                Some(Sending::Http2(sending)) => Ok(sending?.await?.map(Received::from)),
                 // Only `release` and `drop` take the connection, and both end the lease.
                 None => std::future::pending().await,
             }
@@ -147,7 +143,7 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        if let Some(Lent::Http2(connection)) = &self.connection {
+        if let Some(Lent::Http2(connection, _)) = &self.connection {
             connection.streams.fetch_sub(1, Relaxed);
             self.slot.vacated();
         }

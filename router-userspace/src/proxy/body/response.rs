@@ -11,13 +11,12 @@ use std::{
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 
 use crate::proxy::{
     error::{Kind, ProxyError},
     exchange::Exchange,
     forward::{Deadline, UnderWay},
-    upstream::Lease,
+    upstream::{Lease, Received},
 };
 
 /// The body of a response to a client.
@@ -34,7 +33,7 @@ enum Source {
 
 /// An endpoint's body, with what it holds until its end.
 pub(crate) struct Upstream {
-    pub(crate) body: Incoming,
+    pub(crate) body: Received,
     /// The connection, which can serve another request afterwards.
     pub(crate) lease: Option<Lease>,
     pub(crate) under_way: UnderWay,

@@ -10,13 +10,15 @@ use std::{
     pin::Pin,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
-        atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicBool, Ordering::Relaxed},
     },
     time::Duration,
 };
 
-use hyper::client::conn::{http1, http2};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use bytes::Bytes;
+use h2::client::SendRequest;
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
 use router_rules::{Snapshot, policy::PolicyId, snapshot::Route};
 use tokio::{
     net::TcpStream,
@@ -127,24 +129,33 @@ impl Slot {
     }
 
     /// A connection with a stream to spare, which is taken. One that has served its last request is lent no more.
-    fn reuse_http2(&self, streams: usize, uses: Option<NonZeroU32>) -> Option<Arc<Http2>> {
+    fn reuse_http2(
+        &self,
+        streams: usize,
+        uses: Option<NonZeroU32>,
+    ) -> Option<(Arc<Http2>, SendRequest<Bytes>)> {
         let mut shared = lock(&self.shared);
-        shared.retain(|(_, connection)| {
-            let spent = uses.is_some_and(|uses| connection.uses.load(Relaxed) >= uses.get());
-            !connection.sender.is_closed() && !spent
-        });
-        let (used, connection) = shared
-            .iter_mut()
-            .find(|(_, connection)| connection.streams.load(Relaxed) < streams)?;
-        *used = Instant::now();
-        connection.streams.fetch_add(1, Relaxed);
-        let used = connection.uses.fetch_add(1, Relaxed) + 1;
-        let connection = connection.clone();
-        // It ends with its last stream.
-        if uses.is_some_and(|uses| used >= uses.get()) {
-            shared.retain(|(_, other)| !Arc::ptr_eq(other, &connection));
+        let spent = |count: u32| uses.is_some_and(|uses| count >= uses.get());
+        shared.retain(|(_, connection)| !connection.is_closed() && !spent(connection.uses.load(Relaxed)));
+        loop {
+            let place = shared
+                .iter()
+                .position(|(_, connection)| connection.streams.load(Relaxed) < streams)?;
+            let Some(sender) = shared[place].1.sender() else {
+                // It ends with its last stream.
+                shared.remove(place);
+                continue;
+            };
+            let (used, connection) = &mut shared[place];
+            *used = Instant::now();
+            connection.streams.fetch_add(1, Relaxed);
+            let count = connection.uses.fetch_add(1, Relaxed) + 1;
+            let connection = connection.clone();
+            if spent(count) {
+                shared.remove(place);
+            }
+            return Some((connection, sender));
         }
-        Some(connection)
     }
 
     /// Lends a shared connection to nobody from now on.
@@ -173,15 +184,13 @@ impl Slot {
         let position = shared.iter().position(|(_, c)| c.streams.load(Relaxed) == 0)?;
         let (_, connection) = shared.remove(position);
         drop(shared);
-        let Http2 { sender, task, .. } = Arc::into_inner(connection)?;
-        drop(sender);
-        Some(task)
+        Arc::into_inner(connection).map(Http2::close)
     }
 
     fn close_idle(&self, before: Instant) {
         lock(&self.idle).retain(|(used, connection)| *used > before && !connection.sender.is_closed());
         lock(&self.shared).retain(|(used, connection)| {
-            !connection.sender.is_closed() && (*used > before || connection.streams.load(Relaxed) > 0)
+            !connection.is_closed() && (*used > before || connection.streams.load(Relaxed) > 0)
         });
     }
 
@@ -256,12 +265,15 @@ impl Pool {
         }
         let breaker = wanted.breaker.cloned();
         let stream = self.open(wanted, stats).await?;
-        let connection = Arc::new(self.handshake_http2(stream, Open::new(stats, breaker)).await?);
+        let (connection, sender) = Http2::open(stream, &self.limits, Open::new(stats, breaker))
+            .await
+            .map_err(std::io::Error::other)?;
+        let connection = Arc::new(connection);
         if !slot.retired.load(Relaxed) && uses.is_none_or(|uses| uses.get() > 1) {
             lock(&slot.shared).push((Instant::now(), connection.clone()));
         }
         drop(opening);
-        Ok(Lease::http2(connection, slot, false))
+        Ok(Lease::http2((connection, sender), slot, false))
     }
 
     fn slot(&self, target: &Target) -> Arc<Slot> {
@@ -345,30 +357,6 @@ impl Pool {
             task,
             // For the request that it was opened for.
             uses: 1,
-        })
-    }
-
-    async fn handshake_http2(&self, stream: TcpStream, open: Open) -> Result<Http2, ConnectError> {
-        let (sender, connection) = http2::Builder::new(TokioExecutor::new())
-            .timer(TokioTimer::new())
-            .initial_stream_window_size(self.limits.stream_window)
-            .initial_connection_window_size(self.limits.connection_window)
-            .max_header_list_size(u32::try_from(self.limits.head_bytes).unwrap_or(u32::MAX))
-            .handshake(TokioIo::new(stream))
-            .await
-            .map_err(std::io::Error::other)?;
-        let task = tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::trace!(%error, "upstream connection ended");
-            }
-            drop(open);
-        });
-        Ok(Http2 {
-            sender,
-            // For the request that it was opened for.
-            streams: AtomicUsize::new(1),
-            uses: AtomicU32::new(1),
-            task,
         })
     }
 

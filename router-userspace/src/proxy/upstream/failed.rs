@@ -1,0 +1,62 @@
+//! Why an endpoint's response did not come.
+//!
+//! It does not decide whether another attempt is made.
+
+use http::Request;
+use hyper::client::conn::TrySendError;
+
+use crate::proxy::{
+    body::RequestBody,
+    error::{Kind, ProxyError},
+};
+
+/// A request that got no response.
+pub(crate) struct Failed {
+    pub(crate) error: ProxyError,
+    /// The request, when nothing of it was sent: its connection was closed already.
+    pub(crate) unsent: Option<Box<Request<RequestBody>>>,
+}
+
+impl Failed {
+    pub(super) fn http1(mut error: TrySendError<Request<RequestBody>>) -> Self {
+        Self {
+            unsent: error.take_message().map(Box::new),
+            error: of_http1(error.error()),
+        }
+    }
+
+    pub(super) fn http2(error: &h2::Error) -> Self {
+        tracing::debug!(%error, "upstream request failed");
+        let message = if error.reason() == Some(h2::Reason::REFUSED_STREAM) {
+            "remote refused stream reset"
+        } else {
+            "remote reset"
+        };
+        Self {
+            error: ProxyError::new(Kind::UpstreamReset, message),
+            unsent: None,
+        }
+    }
+
+    /// Of a connection of HTTP/2 that takes no new streams.
+    pub(super) fn unsent(error: &h2::Error, request: Request<RequestBody>) -> Self {
+        Self {
+            unsent: Some(Box::new(request)),
+            ..Self::http2(error)
+        }
+    }
+}
+
+fn of_http1(error: &hyper::Error) -> ProxyError {
+    tracing::debug!(%error, "upstream request failed");
+    if error.is_user() {
+        // The only thing of ours that hyper can fail on is the body, which is the client's.
+        ProxyError::new(Kind::ClientDisconnected, "the request's body broke off")
+    } else if error.is_parse() {
+        ProxyError::new(Kind::UpstreamProtocolError, "protocol error")
+    } else if error.is_incomplete_message() {
+        ProxyError::new(Kind::UpstreamReset, "connection termination")
+    } else {
+        ProxyError::new(Kind::UpstreamReset, "remote reset")
+    }
+}
