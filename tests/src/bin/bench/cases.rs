@@ -22,6 +22,10 @@ pub(crate) const ALONE: Size = Size {
     rules: 0,
     services: 1,
 };
+pub(crate) const SOME_SERVICES: Size = Size {
+    services: 1_000,
+    ..ALONE
+};
 pub(crate) const MANY_SERVICES: Size = Size {
     services: 10_000,
     ..ALONE
@@ -74,7 +78,7 @@ pub(crate) enum Lanes {
     ByRules,
     /// All; the router with one service and with ten thousand.
     Tcp,
-    /// Nothing and the router, with one service, with ten thousand, and with as many beside HTTP that is proxied.
+    /// Nothing and the router, with one service, a thousand, ten thousand, and as many beside HTTP that is proxied.
     Kernel,
 }
 
@@ -190,7 +194,7 @@ impl Case {
                 (Lanes::ByRules, System::Direct) => &[],
                 (Lanes::ByRules, _) => &[ONE_RULE, MANY_RULES],
                 (Lanes::Tcp, System::Router) => &[ALONE, MANY_SERVICES],
-                (Lanes::Kernel, System::Router) => &[ALONE, MANY_SERVICES, BESIDE_HTTP],
+                (Lanes::Kernel, System::Router) => &[ALONE, SOME_SERVICES, MANY_SERVICES, BESIDE_HTTP],
                 (Lanes::Kernel, peer) if peer.is_peer() => &[],
                 (Lanes::Tcp | Lanes::Kernel, _) => &[ALONE],
             };

@@ -4,6 +4,7 @@
 use std::{
     io::{BufRead, BufReader},
     net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::Path,
     process::Child,
     time::{Duration, Instant},
 };
@@ -15,6 +16,7 @@ use tests::bed::{Agent, Manifest, Pod, ServicePort};
 use crate::{
     clock, cluster,
     figures::{self, median},
+    run::SETTLE,
     serve,
     stage::Stage,
     system::{Programs, router},
@@ -139,7 +141,7 @@ pub(crate) fn small(programs: &Programs, control: &mut Control) -> Result<()> {
         router::options(programs),
     )?;
     let cgroup = stage.node().scratch().cgroup_below("system/agent")?;
-    control.small_kib = Some(memory_kib(&cgroup)?);
+    control.small_kib = Some(at_rest(&cgroup)?);
     Ok(())
 }
 
@@ -170,13 +172,20 @@ pub(crate) fn large(programs: &Programs, repeats: Repeats, control: &mut Control
             .starts_cpu_s
             .push(crate::usage::Cpu::of(&cgroup)?.seconds());
         if number + 1 == repeats.starts {
-            control.large_kib = Some(memory_kib(&cgroup)?);
+            control.large_kib = Some(at_rest(&cgroup)?);
             changes(&stage, &agent, repeats, control)?;
             control.agent_changes_ms = counted(&agent)?;
             stream(&stage, &agent, repeats, control)?;
         }
     }
     Ok(())
+}
+
+/// Resident memory once the agent has given back what it needed to become ready, in KiB.
+fn at_rest(cgroup: &Path) -> Result<u64> {
+    // waits: for what a system does right after its start.
+    std::thread::sleep(SETTLE);
+    memory_kib(cgroup)
 }
 
 /// One service is one file.

@@ -19,7 +19,7 @@ const SHARE_TOLERANCE: f64 = 0.03;
 /// Requests from which on the shares are looked at.
 const SHARE_REQUESTS: u64 = 5_000;
 /// A system is left alone for so long before its idle memory is taken.
-const SETTLE: Duration = Duration::from_millis(300);
+pub(crate) const SETTLE: Duration = Duration::from_millis(300);
 
 /// How long and how often.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
