@@ -146,6 +146,8 @@ impl System {
         let text = [output.stdout, output.stderr].concat();
         let text = String::from_utf8_lossy(&text).into_owned();
         let line = text.lines().find(|line| !line.trim().is_empty())?;
+        // Envoy says first by which path it was called.
+        let line = line.strip_prefix(&*program.to_string_lossy()).unwrap_or(line);
         Some(line.trim().to_owned())
     }
 
