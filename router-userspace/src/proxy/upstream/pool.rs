@@ -222,49 +222,75 @@ impl Pool {
         if let Some(breaker) = wanted.breaker {
             slot.breaker.get_or_init(|| breaker.clone());
         }
-        let uses = wanted.uses;
-        let lease = if wanted.target.http2 {
-            self.lend_http2(slot, wanted, stats).await
-        } else {
-            self.lend_http1(slot, wanted, stats).await
+        let (fresh, uses) = (wanted.fresh, wanted.uses);
+        let lease = match self.reuse(&slot, fresh, uses).await {
+            Some(lease) => lease,
+            None => self.open(slot, wanted, stats).await?,
         };
-        lease.map(|lease| lease.limited(uses))
+        Ok(lease.limited(uses))
     }
 
-    async fn lend_http1(
+    /// A connection of `slot` that is open already.
+    async fn reuse(&self, slot: &Arc<Slot>, fresh: Fresh, uses: Option<NonZeroU32>) -> Option<Lease> {
+        if slot.target.http2 {
+            // Whoever asks for a fresh one has retired the one that its endpoint leaves.
+            let connection = slot.reuse_http2(self.limits.streams_per_connection, uses)?;
+            return Some(Lease::http2(connection, slot.clone(), true));
+        }
+        if fresh == Fresh::Yes {
+            return None;
+        }
+        let connection = slot.reuse_http1(uses).await?;
+        Some(Lease::http1(connection, slot.clone(), true))
+    }
+
+    /// As [`Pool::open_http1`] or [`Pool::open_http2`], on the heap: few requests need it, and all would have to be as
+    /// large.
+    fn open<'w>(
+        &'w self,
+        slot: Arc<Slot>,
+        wanted: Wanted<'w>,
+        stats: &'w Arc<WorkerStats>,
+    ) -> Pin<Box<dyn Future<Output = Result<Lease, ConnectError>> + Send + 'w>> {
+        if wanted.target.http2 {
+            Box::pin(self.open_http2(slot, wanted, stats))
+        } else {
+            Box::pin(self.open_http1(slot, wanted, stats))
+        }
+    }
+
+    async fn open_http1(
         &self,
         slot: Arc<Slot>,
         wanted: Wanted<'_>,
         stats: &Arc<WorkerStats>,
     ) -> Result<Lease, ConnectError> {
-        if wanted.fresh == Fresh::No
-            && let Some(connection) = slot.reuse_http1(wanted.uses).await
-        {
-            return Ok(Lease::http1(connection, slot, true));
-        }
         let breaker = wanted.breaker.cloned();
-        let stream = self.open(wanted, stats).await?;
+        let stream = match self.claim(&slot, wanted, stats).await? {
+            Claimed::Reused(lease) => return Ok(lease),
+            Claimed::New(stream) => stream,
+        };
         let connection = self.handshake_http1(stream, Open::new(stats, breaker)).await?;
         Ok(Lease::http1(connection, slot, false))
     }
 
-    async fn lend_http2(
+    async fn open_http2(
         &self,
         slot: Arc<Slot>,
         wanted: Wanted<'_>,
         stats: &Arc<WorkerStats>,
     ) -> Result<Lease, ConnectError> {
-        let (streams, uses) = (self.limits.streams_per_connection, wanted.uses);
-        if let Some(connection) = slot.reuse_http2(streams, uses) {
-            return Ok(Lease::http2(connection, slot, true));
-        }
+        let (fresh, uses) = (wanted.fresh, wanted.uses);
         let opening = slot.opening.lock().await;
-        if let Some(connection) = slot.reuse_http2(streams, uses) {
-            drop(opening);
-            return Ok(Lease::http2(connection, slot, true));
+        // Somebody else has opened one meanwhile.
+        if let Some(lease) = self.reuse(&slot, fresh, uses).await {
+            return Ok(lease);
         }
         let breaker = wanted.breaker.cloned();
-        let stream = self.open(wanted, stats).await?;
+        let stream = match self.claim(&slot, wanted, stats).await? {
+            Claimed::Reused(lease) => return Ok(lease),
+            Claimed::New(stream) => stream,
+        };
         let (connection, sender) = Http2::open(stream, &self.limits, Open::new(stats, breaker))
             .await
             .map_err(std::io::Error::other)?;
@@ -286,58 +312,57 @@ impl Pool {
         slot
     }
 
-    /// As [`Pool::claim`], on the heap: few requests need it, and all would have to be as large.
-    fn open<'w>(
-        &'w self,
-        wanted: Wanted<'w>,
-        stats: &'w WorkerStats,
-    ) -> Pin<Box<dyn Future<Output = Result<TcpStream, ConnectError>> + Send + 'w>> {
-        Box::pin(self.claim(wanted, stats))
-    }
-
     /// Connects. When the limit is reached, an idle connection of the same policy makes room, once. With a place, the
     /// turn is over: the next need not wait until the endpoint has answered.
-    async fn claim(&self, wanted: Wanted<'_>, stats: &WorkerStats) -> Result<TcpStream, ConnectError> {
-        let Wanted { target, turn, .. } = wanted;
+    async fn claim(
+        &self,
+        slot: &Arc<Slot>,
+        wanted: Wanted<'_>,
+        stats: &WorkerStats,
+    ) -> Result<Claimed, ConnectError> {
+        let Wanted {
+            target, fresh, uses, ..
+        } = wanted;
         let policy = target.policy.as_deref();
         let enforcement = &*self.enforcement;
+        let turn = wanted.turn;
         // Who waits asks the kernel only when it may say yes: a `connect` in vain counts as one that was refused.
         let in_vain = turn.is_some() && policy.is_some_and(|policy| !enforcement.has_room(policy));
-        let first = if in_vain {
-            Err(ConnectError::LimitReached)
-        } else {
-            connect(enforcement, target.endpoint, policy, &self.limits, || {
-                *turn = None
-            })
-            .await
-        };
-        match first {
-            Err(ConnectError::LimitReached) if self.evict(policy).await => {
-                WorkerStats::add(&stats.evictions, 1);
-                connect(enforcement, target.endpoint, policy, &self.limits, || {
-                    *turn = None
-                })
-                .await
+        if !in_vain {
+            let admitted = || *turn = None;
+            match connect(enforcement, target.endpoint, policy, &self.limits, admitted).await {
+                Err(ConnectError::LimitReached) => {}
+                outcome => return outcome.map(Claimed::New),
             }
-            outcome => outcome,
         }
+        match self.make_room(slot, fresh, uses).await {
+            Some(Room::Reused(lease)) => return Ok(Claimed::Reused(lease)),
+            Some(Room::Evicted) => WorkerStats::add(&stats.evictions, 1),
+            None => return Err(ConnectError::LimitReached),
+        }
+        let admitted = || *turn = None;
+        let stream = connect(enforcement, target.endpoint, policy, &self.limits, admitted).await?;
+        Ok(Claimed::New(stream))
     }
 
-    /// Closes an idle connection of `policy` and waits until its socket is gone. False: there is none.
-    async fn evict(&self, policy: Option<&str>) -> bool {
+    /// Closes the connection that has been idle longest of those that the same policy counts, and waits until its socket
+    /// is gone. One of `slot` itself, which another thread has given back since it was looked for, is lent instead. None:
+    /// nothing is idle.
+    async fn make_room(&self, slot: &Arc<Slot>, fresh: Fresh, uses: Option<NonZeroU32>) -> Option<Room> {
         let slots: Vec<Arc<Slot>> = lock(&self.slots)
             .values()
-            .filter(|slot| slot.target.policy.as_deref() == policy)
+            .filter(|other| other.target.policy == slot.target.policy)
             .cloned()
             .collect();
-        let oldest = slots
-            .iter()
-            .filter_map(|slot| Some((slot.idle_since()?, slot)))
-            .min_by_key(|(since, _)| *since);
-        let Some(task) = oldest.and_then(|(_, slot)| slot.oldest_idle()) else {
-            return false;
-        };
-        timeout(EVICTION_PATIENCE, task).await.is_ok()
+        let idle = slots.iter().filter_map(|slot| Some((slot.idle_since()?, slot)));
+        let (_, longest) = idle.min_by_key(|(since, _)| *since)?;
+        if Arc::ptr_eq(longest, slot)
+            && let Some(lease) = self.reuse(slot, fresh, uses).await
+        {
+            return Some(Room::Reused(lease));
+        }
+        let closed = timeout(EVICTION_PATIENCE, longest.oldest_idle()?).await;
+        closed.is_ok().then_some(Room::Evicted)
     }
 
     async fn handshake_http1(&self, stream: TcpStream, open: Open) -> Result<Http1, ConnectError> {
@@ -449,6 +474,19 @@ pub(crate) struct Wanted<'w> {
     pub(crate) uses: Option<NonZeroU32>,
     /// The turn of a request that waits. It is over when there is a connection, or a place for one.
     pub(crate) turn: &'w mut Option<Turn>,
+}
+
+/// What came of a claim to a connection.
+enum Claimed {
+    New(TcpStream),
+    Reused(Lease),
+}
+
+/// How there is room under a limit that was reached.
+enum Room {
+    Evicted,
+    /// There need not be any: a connection of the same target is free.
+    Reused(Lease),
 }
 
 /// Counts an upstream connection while its socket is open.
