@@ -19,8 +19,8 @@ pub struct Hook {
     pub program_id: Option<u32>,
     /// Kernel's id of the link; none: it is not attached.
     pub link_id: Option<u32>,
-    /// It is attached only while it is needed, so that it is no fault when it is not.
-    pub is_on_demand: bool,
+    /// It is attached only while something needs it, and nothing does: it is no fault when it is not.
+    pub is_idle: bool,
 }
 
 impl Hook {

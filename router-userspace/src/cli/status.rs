@@ -116,7 +116,7 @@ fn config(text: &mut String, config: &ConfigStatus, paint: Paint) {
 fn hook_table(hooks: &[HookStatus], paint: Paint) -> String {
     let mut table = Table::new(["HOOK", "PROGRAM", "STATE", "PROGRAM ID"]);
     for hook in hooks {
-        let state = match (hook.attached, hook.on_demand) {
+        let state = match (hook.attached, hook.idle) {
             (true, _) => "attached",
             (false, true) => "not needed",
             (false, false) => "missing",
@@ -277,7 +277,7 @@ mod tests {
                 attached: true,
                 program_id: Some(42),
                 link_id: None,
-                on_demand: false,
+                idle: false,
             }],
             hooks_error: None,
             gateways: Vec::new(),

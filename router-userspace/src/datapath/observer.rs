@@ -150,6 +150,21 @@ impl KernelObserver {
         RouteWord(self.cell(word.base().saturating_add(class)))
     }
 
+    /// True when the maps send some connection to the proxy.
+    fn sends_to_proxy(&self) -> bool {
+        let names = self.names.load();
+        let indexes = names.services.values().flatten();
+        let mut words = indexes.filter_map(|&index| Some(self.service_at(index)?.word()));
+        words.any(|word| {
+            let classes = if word.kind() == RouteKind::BySource as u8 {
+                word.len()
+            } else {
+                1
+            };
+            (0..u32::from(classes)).any(|class| self.word_for(word, class).sends_to_proxy())
+        })
+    }
+
     fn held_by(&self, word: RouteWord) -> Held {
         let routing = routing(word);
         let slots = (0..u32::from(word.len())).map(|slot| self.cell(word.base().saturating_add(slot)) as u32);
@@ -240,7 +255,8 @@ fn hook_of(program: &str) -> &'static str {
     }
 }
 
-/// Asks the kernel which programs of the pins in `pin_dir` it runs; no agent is needed.
+/// Asks the kernel which programs of the pins in `pin_dir` it runs; no agent is needed. The one that is attached on demand
+/// is taken for idle.
 ///
 /// # Errors
 ///
@@ -257,7 +273,7 @@ pub fn observed_hooks(pin_dir: &Path) -> io::Result<Vec<Hook>> {
             hook: hook_of(hook.program).to_owned(),
             program_id,
             link_id: None,
-            is_on_demand: kernel::is_on_demand(hook.program),
+            is_idle: kernel::is_on_demand(hook.program),
         })
     };
     kernel::hooks(pin_dir).into_iter().map(hook).collect()
@@ -265,7 +281,10 @@ pub fn observed_hooks(pin_dir: &Path) -> io::Result<Vec<Hook>> {
 
 impl Observed for KernelObserver {
     fn hooks(&self) -> io::Result<Vec<Hook>> {
-        observed_hooks(&self.pin_dir)
+        let is_needed = self.sends_to_proxy();
+        let mut hooks = observed_hooks(&self.pin_dir)?;
+        hooks.iter_mut().for_each(|hook| hook.is_idle &= !is_needed);
+        Ok(hooks)
     }
 
     fn refuses_unknown(&self) -> bool {

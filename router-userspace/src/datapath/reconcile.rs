@@ -154,12 +154,12 @@ fn apply(
 }
 
 /// Looks whether somebody else wrote to the maps, and makes the mirror say what they hold, so that the next
-/// [`reconcile`] puts it right; ends the hand-over to the proxy when nothing has been sent there since the last look.
-/// Returns how many entries differed.
+/// [`reconcile`] puts it right; begins the hand-over to the proxy anew where it is missing, and ends it when nothing has been
+/// sent there since the last look. Returns how many entries differed.
 ///
 /// # Errors
 ///
-/// A map could not be walked, and the mirror is as it was; or the hand-over could not be ended, which the next call
+/// A map could not be walked, and the mirror is as it was; or the hand-over could not be begun or ended, which the next call
 /// tries again.
 pub fn refresh(state: &mut State, store: &mut impl MapStore) -> Result<usize, StoreError> {
     let (frontends, sources) = (store.frontends()?, store.sources()?);
@@ -179,7 +179,9 @@ pub fn refresh(state: &mut State, store: &mut impl MapStore) -> Result<usize, St
             differing += 1;
         }
     }
-    if !state.sends_to_proxy() {
+    if state.sends_to_proxy() {
+        store.begin_handover()?;
+    } else {
         store.end_handover()?;
     }
     Ok(differing)

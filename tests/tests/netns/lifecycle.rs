@@ -139,10 +139,11 @@ fn hooks(status: &serde_json::Value) -> Result<Vec<u32>> {
         .filter(|h| h["attached"] == true)
         .map(|h| id(&h["programId"]));
     let ids: Vec<_> = ids.flatten().collect();
-    let on_demand = hooks.iter().filter(|h| h["onDemand"] == true);
-    let idle = on_demand.filter(|h| h["attached"] == false).count();
+    let idle = hooks
+        .iter()
+        .filter(|h| h["idle"] == true && h["attached"] == false);
     ensure!(
-        ids.len() + idle == PROGRAMS.len(),
+        ids.len() + idle.count() == PROGRAMS.len(),
         "a hook is not attached: {status}"
     );
     Ok(ids)
@@ -171,6 +172,9 @@ fn hand_over_on_demand() -> Result<()> {
         let adopted = cluster.a.http(Cluster::get(20))?;
         ensure!(adopted.status(200) == 20, "{adopted:?}");
         ensure!(hands_over(&agent)?, "{:?}", agent.status());
+        if round == 0 {
+            removed_pin_comes_back(&cluster, &agent)?;
+        }
         agent.change(RULES, &routed)?;
         let kept = cluster.a.connect(Connect::to(STORE, 10))?;
         ensure!(kept.from("v1") == 10, "{kept:?}");
@@ -180,6 +184,22 @@ fn hand_over_on_demand() -> Result<()> {
             hands_over(&agent).ok().filter(|hands_over| !hands_over)
         })?;
     }
+    Ok(())
+}
+
+/// Whoever removes the pin detaches the hook: that is told, and mended when the agent looks after its maps.
+fn removed_pin_comes_back(cluster: &Cluster, agent: &Agent<'_>) -> Result<()> {
+    std::fs::remove_file(cluster.node.scratch().pins().join("links").join(PROGRAM_SOCK_OPS))?;
+    let status = agent.status()?;
+    let hooks = status["hooks"].as_array().context("no hooks")?;
+    let hook = hooks.iter().find(|h| h["program"] == PROGRAM_SOCK_OPS);
+    let missed = hook.is_some_and(|h| h["attached"] == false && h["idle"] == false);
+    ensure!(missed, "its loss is not told: {status}");
+    wait::until("the hand-over to be attached again", TWO_LOOKS, || {
+        hands_over(agent).ok().filter(|hands_over| *hands_over)
+    })?;
+    let again = cluster.a.http(Cluster::get(20).no_keep_alive())?;
+    ensure!(again.status(200) == 20, "{again:?}");
     Ok(())
 }
 

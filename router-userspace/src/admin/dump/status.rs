@@ -82,9 +82,9 @@ pub struct HookStatus {
     pub program: String,
     /// True when the kernel runs it.
     pub attached: bool,
-    /// True for one that is attached only while connections need it.
+    /// True for one that is attached only while connections need it, when none does.
     #[serde(default)]
-    pub on_demand: bool,
+    pub idle: bool,
     /// Kernel's id of the program.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub program_id: Option<u32>,
@@ -187,7 +187,7 @@ impl From<Hook> for HookStatus {
     fn from(hook: Hook) -> Self {
         Self {
             attached: hook.attached(),
-            on_demand: hook.is_on_demand,
+            idle: hook.is_idle,
             hook: hook.hook,
             program: hook.program,
             program_id: hook.program_id,

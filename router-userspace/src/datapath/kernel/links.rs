@@ -51,16 +51,14 @@ impl Links {
     ) -> Result<(HandoverHook, u32), KernelError> {
         let loaded = load(ebpf, name)?;
         let path = self.dir.join(name);
-        let is_attached = path.exists();
         let hook = HandoverHook {
             links: self,
             path,
             program: loaded.program,
             attach_type: loaded.attach_type,
-            is_attached,
             is_ending: false,
         };
-        if is_attached {
+        if hook.is_pinned() {
             hook.put()?;
         }
         Ok((hook, loaded.verified))
@@ -110,18 +108,16 @@ pub struct HandoverHook {
     path: PathBuf,
     program: OwnedFd,
     attach_type: AttachType,
-    is_attached: bool,
     /// It was not needed when it was last looked at.
     is_ending: bool,
 }
 
 impl HandoverHook {
-    /// Attaches the program unless it is.
+    /// Attaches the program unless it is. The pin alone keeps the link, so that one which somebody removed is made anew.
     pub(in crate::datapath) fn begin(&mut self) -> io::Result<()> {
         self.is_ending = false;
-        if !self.is_attached {
+        if !self.is_pinned() {
             self.put().map_err(io::Error::other)?;
-            self.is_attached = true;
             tracing::info!("connections are sent to the proxy: the hand-over is attached");
         }
         Ok(())
@@ -130,9 +126,8 @@ impl HandoverHook {
     /// Detaches the program at the second call in a row: connections that were sent to the proxy before the first one are
     /// handed over until then.
     pub(in crate::datapath) fn end(&mut self) -> io::Result<()> {
-        if self.is_attached && self.is_ending {
+        if self.is_ending && self.is_pinned() {
             fs::remove_file(&self.path)?;
-            self.is_attached = false;
             tracing::info!("no connection is sent to the proxy: the hand-over is detached");
         }
         self.is_ending = true;
@@ -142,6 +137,10 @@ impl HandoverHook {
     /// Where the other programs are attached, too.
     pub(super) const fn links(&self) -> &Links {
         &self.links
+    }
+
+    fn is_pinned(&self) -> bool {
+        self.path.exists()
     }
 
     fn put(&self) -> Result<(), KernelError> {
