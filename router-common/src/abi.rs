@@ -73,8 +73,8 @@ pub const PROGRAM_RECVMSG4: &str = "router_recvmsg4";
 /// Program on `cgroup/recvmsg6`.
 pub const PROGRAM_RECVMSG6: &str = "router_recvmsg6";
 
-/// Every program, in the order in which they are attached: releases, hand-overs and the way back are in place before the
-/// first connection or datagram is routed.
+/// Every program, in the order in which they are attached: releases and the way back are in place before the first
+/// connection or datagram is routed, and hand-overs, which are attached on demand, before the first one is sent to the proxy.
 pub const PROGRAMS: [&str; 8] = [
     PROGRAM_SOCK_RELEASE,
     PROGRAM_SOCK_OPS,

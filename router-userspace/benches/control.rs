@@ -261,7 +261,7 @@ impl MapStore for Nowhere {
     fn begin_handover(&mut self) -> Result<()> {
         Ok(())
     }
-    fn end_handover(&mut self) -> Result<()> {
+    fn keep_handover(&mut self, _: bool) -> Result<()> {
         Ok(())
     }
     fn remove_source(&mut self, _: u64) -> Result<()> {

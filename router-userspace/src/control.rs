@@ -178,6 +178,9 @@ impl Control {
             Ok(entries) => warn!(entries, "somebody else wrote to the maps; they are put right"),
             Err(error) => warn!(%error, "the maps cannot be looked at"),
         }
+        if let Err(error) = self.parts.kernel.keep_handover() {
+            warn!(%error, "the hand-over to the proxy is not as it should be");
+        }
     }
 
     fn collect(&mut self) {
@@ -346,7 +349,6 @@ impl Control {
         };
         if snapshot.generation() == 0 {
             // No configuration was good yet: what an earlier agent left stays in force.
-            self.schedule.reconciled(clock::now());
             return;
         }
         let sources = self.sources(&snapshot);
@@ -396,13 +398,9 @@ impl Control {
                 if done.leftovers {
                     self.schedule.collect_later(now);
                 }
-                // What is followed is no reason to look at everything later than otherwise.
-                if !done.followed {
-                    self.schedule.reconciled(now);
-                }
             }
             // Reported as a finding; only another configuration can mend it.
-            Err(NotReconciled::DoesNotFit(_)) => self.schedule.reconciled(now),
+            Err(NotReconciled::DoesNotFit(_)) => {}
             Err(error) => {
                 error!(%error, retry_after = ?RETRY_AFTER, "kernel maps are not in step");
                 self.parts.metrics.reconcile_failures.inc();

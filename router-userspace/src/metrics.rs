@@ -19,7 +19,7 @@
 //! | `router_limit_refused_total` | counter | policy | connections refused by the limit |
 //! | `router_endpoint_active` | gauge | address | open connections of endpoints that ever had one |
 //! | `router_endpoint_connections_total` | counter | address | connections of endpoints that ever had one |
-//! | `router_hook_attached` | gauge | hook, program | 1 when the kernel runs the program; `sock_ops` is run only while connections are sent to the proxy |
+//! | `router_hook_attached` | gauge | hook, program | 1 when the kernel runs the program, 0 when it does not although it is needed: `sock_ops` is left out while no connection is sent to the proxy |
 //! | `router_reconcile_operations_total` | counter | | changes written to maps |
 //! | `router_reconcile_failures_total` | counter | | attempts that failed; each is repeated |
 //! | `router_reconcile_duration_seconds` | histogram | | time to bring the maps in step |

@@ -180,6 +180,11 @@ impl Reconcile for KernelHalf {
         self.store.rest(false);
         differing.map_err(|error| NotReconciled::Failed(error.to_string()))
     }
+
+    fn keep_handover(&mut self) -> Result<(), NotReconciled> {
+        let kept = self.mirror.keep_handover(&mut self.store);
+        kept.map_err(|error| NotReconciled::Failed(error.to_string()))
+    }
 }
 
 impl Installed {

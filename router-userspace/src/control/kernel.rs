@@ -60,4 +60,12 @@ pub trait Reconcile: Send {
     ///
     /// A map could not be read.
     fn refresh(&mut self) -> Result<usize, NotReconciled>;
+
+    /// Sees to it that connections which are sent to the proxy are handed over to it, and that no connection pays for that
+    /// where none are.
+    ///
+    /// # Errors
+    ///
+    /// A program could not be attached or detached; the next call tries again.
+    fn keep_handover(&mut self) -> Result<(), NotReconciled>;
 }

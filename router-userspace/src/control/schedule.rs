@@ -14,7 +14,7 @@ pub const CONFIG_GAP: Duration = Duration::from_micros(500);
 pub const EJECTIONS_WAIT: Duration = Duration::from_millis(100);
 /// How often the cgroup tree is scanned. A caller that has not been seen takes the slow path until then.
 pub const SCAN_EVERY: Duration = Duration::from_secs(1);
-/// How often the maps are brought in step although nothing happened.
+/// How often files and maps are looked at although nobody said that anything happened, however much else does.
 pub const RECONCILE_EVERY: Duration = Duration::from_secs(30);
 /// How soon it is tried again after a failure.
 pub const RETRY_AFTER: Duration = Duration::from_millis(500);
@@ -89,11 +89,6 @@ impl Schedule {
     /// Endpoints were ejected, or came back.
     pub fn ejections_changed(&mut self, now: Instant) {
         self.ejections.get_or_insert(now);
-    }
-
-    /// Everything was compared, and the maps are in step.
-    pub fn reconciled(&mut self, now: Instant) {
-        self.reconcile_at = now + RECONCILE_EVERY;
     }
 
     /// Something is left to clear away.
@@ -245,8 +240,25 @@ mod tests {
         schedule.reconcile_again(start);
         assert_eq!(schedule.deadline(), start + RETRY_AFTER);
         assert_eq!(schedule.due(start + RETRY_AFTER), Some(Due::Reconcile));
-        schedule.reconciled(start + RETRY_AFTER);
         assert_eq!(schedule.due(start + 2 * RETRY_AFTER), None);
+    }
+
+    #[test]
+    fn nothing_puts_off_the_next_look() {
+        let start = Instant::now();
+        let mut schedule = Schedule::new(start);
+        let mut looks = 0;
+        for seconds in 1..=600 {
+            let now = start + Duration::from_secs(seconds);
+            schedule.config_settled(now);
+            schedule.ejections_changed(now);
+            while let Some(due) = schedule.due(now) {
+                schedule.reloaded(now, Duration::from_millis(500));
+                schedule.collect_later(now);
+                looks += u32::from(due == Due::Reconcile);
+            }
+        }
+        assert_eq!(looks, 20);
     }
 
     #[test]

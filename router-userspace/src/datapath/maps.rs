@@ -26,6 +26,7 @@ use super::{
     mapped::Mapped,
     store::{Grace, MapStore, Result, StoreError},
 };
+use crate::clock;
 
 mod egress;
 
@@ -353,10 +354,11 @@ impl MapStore for KernelMaps {
             .map_err(StoreError::Handover)
     }
 
-    fn end_handover(&mut self) -> Result<()> {
+    fn keep_handover(&mut self, is_needed: bool) -> Result<()> {
+        let now = clock::now();
         self.handover
             .as_mut()
-            .map_or(Ok(()), HandoverHook::end)
+            .map_or(Ok(()), |hook| hook.keep(is_needed, now))
             .map_err(StoreError::Handover)
     }
 

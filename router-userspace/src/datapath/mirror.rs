@@ -93,6 +93,16 @@ impl Mirror {
         Ok(differing)
     }
 
+    /// Sees to it that connections which are sent to the proxy are handed over to it, and that no connection pays for that
+    /// where none are.
+    ///
+    /// # Errors
+    ///
+    /// The program could not be attached or detached; the next call tries again.
+    pub fn keep_handover(&self, store: &mut impl MapStore) -> Result<(), StoreError> {
+        store.keep_handover(self.state.sends_to_proxy())
+    }
+
     /// Frees what has rested for long enough, as [`reconcile::collect`] does. True when something still rests.
     ///
     /// # Errors

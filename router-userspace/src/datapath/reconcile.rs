@@ -154,13 +154,11 @@ fn apply(
 }
 
 /// Looks whether somebody else wrote to the maps, and makes the mirror say what they hold, so that the next
-/// [`reconcile`] puts it right; begins the hand-over to the proxy anew where it is missing, and ends it when nothing has been
-/// sent there since the last look. Returns how many entries differed.
+/// [`reconcile`] puts it right. Returns how many entries differed.
 ///
 /// # Errors
 ///
-/// A map could not be walked, and the mirror is as it was; or the hand-over could not be begun or ended, which the next call
-/// tries again.
+/// A map could not be walked; the mirror is as it was.
 pub fn refresh(state: &mut State, store: &mut impl MapStore) -> Result<usize, StoreError> {
     let (frontends, sources) = (store.frontends()?, store.sources()?);
     let (networks, confinement) = (store.networks()?, store.confinement()?);
@@ -178,11 +176,6 @@ pub fn refresh(state: &mut State, store: &mut impl MapStore) -> Result<usize, St
             installed.described = None;
             differing += 1;
         }
-    }
-    if state.sends_to_proxy() {
-        store.begin_handover()?;
-    } else {
-        store.end_handover()?;
     }
     Ok(differing)
 }

@@ -142,9 +142,9 @@ pub trait MapStore: EgressStore {
     /// sends any there is written, and often when that is long done.
     fn begin_handover(&mut self) -> Result<()>;
 
-    /// Says that no word sends connections to the proxy. Called from time to time for as long as that is so: connections
-    /// that were sent there before may still be on their way at the first call, and not at the second.
-    fn end_handover(&mut self) -> Result<()>;
+    /// Looks after the hand-over, from time to time: where it is needed and somebody took it away it begins anew, and where
+    /// it has not been needed for long it ends. `is_needed` says whether any word sends connections to the proxy.
+    fn keep_handover(&mut self, is_needed: bool) -> Result<()>;
 
     /// Asks for a grace period that begins now, without waiting for it: it is over when every program that runs now
     /// has returned. A store may wait all the same and return a period that is over already.

@@ -83,15 +83,17 @@ impl KernelCollector {
 
     fn hooks(&self) -> Values<2> {
         let hooks = self.observed.hooks().unwrap_or_default().into_iter();
+        // 0 is what alerts are for.
+        let missed_or_attached = hooks.filter(|hook| hook.attached() || !hook.is_idle);
         let value = |hook: crate::observe::Hook| {
             let attached = u64::from(hook.attached());
             ([("hook", hook.hook), ("program", hook.program)], attached)
         };
         Values {
             name: "hook_attached",
-            help: "1 when the kernel runs the program",
+            help: "1 when the kernel runs the program, 0 when it does not although it is needed",
             kind: MetricType::Gauge,
-            values: hooks.map(value).collect(),
+            values: missed_or_attached.map(value).collect(),
         }
     }
 

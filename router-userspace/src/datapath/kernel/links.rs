@@ -9,6 +9,7 @@ use std::{
         unix::fs::MetadataExt,
     },
     path::{Path, PathBuf},
+    time::{Duration, Instant},
 };
 
 use aya::{Ebpf, programs::Program};
@@ -51,14 +52,16 @@ impl Links {
     ) -> Result<(HandoverHook, u32), KernelError> {
         let loaded = load(ebpf, name)?;
         let path = self.dir.join(name);
+        let is_attached = path.exists();
         let hook = HandoverHook {
             links: self,
             path,
             program: loaded.program,
             attach_type: loaded.attach_type,
-            is_ending: false,
+            is_attached,
+            unneeded: Unneeded::default(),
         };
-        if hook.is_pinned() {
+        if is_attached {
             hook.put()?;
         }
         Ok((hook, loaded.verified))
@@ -79,24 +82,43 @@ impl Links {
             return Ok(false);
         }
         let link = bpf::open_pinned(path).map_err(io_error("opening link", path))?;
-        let attached = bpf::link_state(link.as_fd())
-            .map_err(io_error("asking", path))?
-            .cgroup;
+        let (attached, wanted) = self.cgroups(path, link.as_fd())?;
+        if attached == wanted {
+            bpf::link_update(link.as_fd(), program).map_err(io_error("replacing", path))?;
+            return Ok(true);
+        }
+        // Attached to another cgroup, to one that is gone, or to none any more: it covers nothing that is ours.
+        tracing::warn!(link = %path.display(), attached, wanted, "link belongs to another cgroup; attaching anew");
+        fs::remove_file(path).map_err(io_error("removing", path))?;
+        Ok(false)
+    }
+
+    /// True when there is a pinned link that is attached to our cgroup.
+    fn is_attached(&self, path: &Path) -> Result<bool, KernelError> {
+        if !path.exists() {
+            return Ok(false);
+        }
+        let link = bpf::open_pinned(path).map_err(io_error("opening link", path))?;
+        let (attached, wanted) = self.cgroups(path, link.as_fd())?;
+        Ok(attached == wanted)
+    }
+
+    /// The cgroup that a link is attached to, 0 for none, and ours.
+    fn cgroups(&self, path: &Path, link: BorrowedFd<'_>) -> Result<(u64, u64), KernelError> {
+        let attached = bpf::link_state(link).map_err(io_error("asking", path))?.cgroup;
         let wanted = self
             .cgroup
             .metadata()
             .map_err(io_error("looking at the cgroup of", path))?
             .ino();
-        if attached == wanted {
-            bpf::link_update(link.as_fd(), program).map_err(io_error("replacing", path))?;
-            return Ok(true);
-        }
-        // Attached to another cgroup, or to one that is gone: it covers nothing that is ours.
-        tracing::warn!(link = %path.display(), attached, wanted, "link belongs to another cgroup; attaching anew");
-        fs::remove_file(path).map_err(io_error("removing", path))?;
-        Ok(false)
+        Ok((attached, wanted))
     }
 }
+
+/// What is not needed for so long is detached: connections that were sent to the proxy before are handed over until then.
+/// They stay within the node, which takes microseconds; a first packet that is lost all the same is repeated after 1, 3, 7
+/// and 15 seconds.
+const UNNEEDED_FOR: Duration = Duration::from_secs(20);
 
 /// The program that hands connections over to the proxy (`sock_ops`), attached only while some are sent there.
 ///
@@ -108,29 +130,34 @@ pub struct HandoverHook {
     path: PathBuf,
     program: OwnedFd,
     attach_type: AttachType,
-    /// It was not needed when it was last looked at.
-    is_ending: bool,
+    is_attached: bool,
+    unneeded: Unneeded,
 }
 
 impl HandoverHook {
-    /// Attaches the program unless it is. The pin alone keeps the link, so that one which somebody removed is made anew.
+    /// Attaches the program unless that was done.
     pub(in crate::datapath) fn begin(&mut self) -> io::Result<()> {
-        self.is_ending = false;
-        if !self.is_pinned() {
+        self.unneeded = Unneeded::default();
+        if !self.is_attached {
             self.put().map_err(io::Error::other)?;
+            self.is_attached = true;
             tracing::info!("connections are sent to the proxy: the hand-over is attached");
         }
         Ok(())
     }
 
-    /// Detaches the program at the second call in a row: connections that were sent to the proxy before the first one are
-    /// handed over until then.
-    pub(in crate::datapath) fn end(&mut self) -> io::Result<()> {
-        if self.is_ending && self.is_pinned() {
+    /// Looks whether the kernel runs the program, whatever was done before, and attaches it when it is needed and detaches
+    /// it when it has not been for [`UNNEEDED_FOR`].
+    pub(in crate::datapath) fn keep(&mut self, is_needed: bool, now: Instant) -> io::Result<()> {
+        self.is_attached = self.links.is_attached(&self.path).map_err(io::Error::other)?;
+        if is_needed {
+            return self.begin();
+        }
+        if self.unneeded.for_long(now) && self.is_attached {
             fs::remove_file(&self.path)?;
+            self.is_attached = false;
             tracing::info!("no connection is sent to the proxy: the hand-over is detached");
         }
-        self.is_ending = true;
         Ok(())
     }
 
@@ -139,12 +166,19 @@ impl HandoverHook {
         &self.links
     }
 
-    fn is_pinned(&self) -> bool {
-        self.path.exists()
-    }
-
     fn put(&self) -> Result<(), KernelError> {
         self.links.put(&self.path, self.program.as_fd(), self.attach_type)
+    }
+}
+
+/// Since when something has not been needed, as far as anybody asked.
+#[derive(Clone, Copy, Debug, Default)]
+struct Unneeded(Option<Instant>);
+
+impl Unneeded {
+    /// It is not needed `now` either.
+    fn for_long(&mut self, now: Instant) -> bool {
+        now.duration_since(*self.0.get_or_insert(now)) >= UNNEEDED_FOR
     }
 }
 
@@ -183,4 +217,24 @@ fn load_program(program: &mut Program, name: &'static str) -> Result<AttachType,
     loaded
         .map(|()| attach_type)
         .map_err(|error| KernelError::Program { name, error })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_needed_rests_before_it_ends() {
+        let start = Instant::now();
+        let mut unneeded = Unneeded::default();
+        for seconds in [0, 1, 19] {
+            assert!(
+                !unneeded.for_long(start + Duration::from_secs(seconds)),
+                "{seconds} s"
+            );
+        }
+        assert!(unneeded.for_long(start + UNNEEDED_FOR));
+        unneeded = Unneeded::default();
+        assert!(!unneeded.for_long(start + 2 * UNNEEDED_FOR));
+    }
 }

@@ -374,3 +374,26 @@ fn nobody_is_told_of_what_does_not_fit() {
     });
     assert!(matches!(result, Err(ReconcileError::Capacity(_))));
 }
+
+#[test]
+fn a_class_table_that_cannot_be_read_may_lead_to_the_proxy() {
+    let mut world = two_versions();
+    world.services.get_mut(&0).unwrap().http = true;
+    world.callers = [(1, 1)].into();
+    world.rules.push(RuleSpec {
+        path: true,
+        ..split(1, 1, 0)
+    });
+    let Node { state, mut maps } = Node::new(&world);
+    assert!(state.sends_to_proxy());
+    let ids = state.upstream_ids();
+    let damaged = ids.endpoints.get(endpoint(1)).unwrap() as usize;
+    maps.endpoint_states[damaged] = Default::default();
+    let mut adopted = State::adopt(&mut maps, CAPACITY).unwrap();
+    assert_eq!(adopted.unreadable.len(), 1);
+    // The maps check that nothing is sent to the proxy without the hand-over.
+    for _ in 0..2 {
+        assert_eq!(refresh(&mut adopted.state, &mut maps).unwrap(), 0);
+        maps.keep_handover(adopted.state.sends_to_proxy()).unwrap();
+    }
+}

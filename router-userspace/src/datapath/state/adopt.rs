@@ -99,7 +99,10 @@ impl State {
         let readable = followed.is_some();
         let installed = Installed {
             index,
-            placement: followed.unwrap_or_default(),
+            placement: followed.unwrap_or_else(|| Placement {
+                word,
+                ..Placement::default()
+            }),
             described: None,
         };
         self.services.insert(name, installed);

@@ -4,7 +4,7 @@
 
 use router_common::{
     endpoint::Endpoint,
-    route::{RouteWord, Subset, TABLE_HEADER},
+    route::{RouteKind, RouteWord, Subset, TABLE_HEADER},
 };
 
 use super::{Area, Block, EndpointKey};
@@ -96,10 +96,14 @@ pub struct Placement {
 }
 
 impl Placement {
-    /// True when connections of some caller are sent to the proxy.
+    /// True when connections of some caller are sent to the proxy, or may be: what a class table says that could not be
+    /// read is not known.
     pub fn sends_to_proxy(&self) -> bool {
-        let classes = self.classes.iter().flat_map(|classes| &classes.words);
-        self.word.sends_to_proxy() || classes.into_iter().any(|word| word.sends_to_proxy())
+        if self.word.kind() == RouteKind::BySource as u8 {
+            let sends = |classes: &PlacedClasses| classes.words.iter().any(|word| word.sends_to_proxy());
+            return self.classes.as_ref().is_none_or(sends);
+        }
+        self.word.sends_to_proxy()
     }
 
     /// Every block that the routing occupies.

@@ -92,7 +92,7 @@ impl MapStore for FaultyMaps {
         insert_source(cgroup: u64, class: u32) -> ();
         remove_source(cgroup: u64) -> ();
         begin_handover() -> ();
-        end_handover() -> ();
+        keep_handover(is_needed: bool) -> ();
         request_grace() -> Grace;
         await_grace(grace: Grace) -> ();
     }

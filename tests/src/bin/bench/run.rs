@@ -168,7 +168,10 @@ fn run_case(case: &Case, stands: &[&Stand], effort: Effort) -> Result<Vec<Outcom
             outcome.rounds.push(measured);
             outcome.loaded_kib = loaded_kib;
         }
+        // There and back (A B C C B A …): what a system leaves behind does not always meet the same neighbour.
+        lanes.reverse();
     }
+    lanes.sort_unstable_by_key(|(stand, ..)| stand.lane);
     let mut outcomes = Vec::new();
     for ((stand, _, mut outcome), before) in lanes.into_iter().zip(before) {
         let served = difference(&stand.stage.served()?, &before);
