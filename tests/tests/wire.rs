@@ -35,6 +35,7 @@ mod wire {
     mod overrides;
     mod pools;
     mod protocols;
+    mod resending;
     mod retries;
     mod rewrites;
     mod routing;

@@ -104,11 +104,12 @@ impl OutboundBody {
         }
     }
 
-    fn next(&mut self) -> RequestBody {
+    /// The body for the next attempt, from its beginning; the attempt before gets no more of it. None: it cannot be sent.
+    fn next(&mut self) -> Option<RequestBody> {
         match self {
-            Self::Empty => RequestBody::Empty,
-            Self::Once(body) => body.take().unwrap_or(RequestBody::Empty),
-            Self::Replay(replay) => RequestBody::Replay(Box::new(replay.read())),
+            Self::Empty => Some(RequestBody::Empty),
+            Self::Once(body) => body.take(),
+            Self::Replay(replay) => Some(RequestBody::Replay(Box::new(replay.read()?))),
         }
     }
 }
@@ -195,6 +196,8 @@ async fn attempts(
     let gate = RetryGate::of(destination);
     // The retry that is under way.
     let mut retry = None;
+    let broken_off = || ProxyError::new(Kind::ClientDisconnected, "the request's body broke off");
+    let mut body = outbound.body.next().ok_or_else(broken_off)?;
     loop {
         let how = (destination.load_balancing, destination.watch);
         let choice = balance::choose(destination.subset, destination.state, how, &tried)
@@ -206,7 +209,6 @@ async fn attempts(
             http2: destination.http2,
             policy: destination.policy.clone(),
         };
-        let body = outbound.body.next();
         let transfer = exchange.request.as_ref();
         if let Some(transfer) = transfer {
             transfer.attempt_begins();
@@ -239,6 +241,11 @@ async fn attempts(
                 exchange.refuse_retry(why);
                 return outcome.map(|answer| answer.holding(admission));
             }
+        };
+        // From here on the attempt before reads nothing more of the body: it might be more than can be sent again.
+        body = match outbound.body.next() {
+            Some(body) => body,
+            None => return outcome.map(|answer| answer.holding(admission)),
         };
         drop(outcome);
         left -= 1;

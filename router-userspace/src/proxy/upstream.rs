@@ -15,7 +15,7 @@ use http::{Request, Response};
 use hyper::client::conn::http1;
 use tokio::task::JoinHandle;
 
-use self::{http2::Http2, pool::Slot};
+use self::{http2::Http2, slot::Slot};
 use super::body::RequestBody;
 
 pub(crate) use connect::{ConnectError, connect, keepalive};
@@ -28,6 +28,7 @@ mod failed;
 mod http2;
 mod pool;
 mod received;
+mod slot;
 
 /// What connections of a pool have in common when one can stand for another.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -125,8 +126,8 @@ impl Lease {
                     .map(|response| response.map(Received::Http1))
                     .map_err(Failed::http1),
                 Some(Sending::Http2(sending)) => Ok(sending?.await?.map(Received::from)),
-                // Only `release` and `drop` take the connection, and both end the lease.
-                None => std::future::pending().await,
+                // A stream was sent with it already.
+                None => Err(Failed::spent()),
             }
         }
     }
@@ -143,8 +144,10 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        if let Some(Lent::Http2(connection, _)) = &self.connection {
+        if let Some(Lent::Http2(connection, sender)) = self.connection.take() {
             connection.streams.fetch_sub(1, Relaxed);
+            // Before anybody is told: an idle connection that somebody holds cannot be closed to make room.
+            drop((connection, sender));
             self.slot.vacated();
         }
     }

@@ -1,18 +1,19 @@
 //! Clients of the wire tests.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{io, net::SocketAddr, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response, StatusCode};
-use http_body_util::{BodyExt, Full};
+use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::{
-    body::Incoming,
+    body::{Frame, Incoming},
     client::conn::{http1, http2},
 };
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
+    sync::mpsc,
     time::timeout,
 };
 
@@ -147,4 +148,14 @@ pub fn full(size: usize) -> Body {
     Full::new(Bytes::from(vec![b'x'; size]))
         .map_err(|never| match never {})
         .boxed()
+}
+
+/// A body that sends what it is given, until nobody can give it anything any more.
+pub fn channel() -> (mpsc::UnboundedSender<io::Result<Bytes>>, Body) {
+    let (sender, receiver) = mpsc::unbounded_channel();
+    let frames = futures_util::stream::unfold(receiver, |mut receiver| async move {
+        let piece: io::Result<Bytes> = receiver.recv().await?;
+        Some((piece.map(Frame::data), receiver))
+    });
+    (sender, StreamBody::new(frames).boxed())
 }

@@ -156,6 +156,17 @@ impl Raw {
         raw
     }
 
+    /// The other side of a connection that begins as the standard says.
+    pub async fn accept(mut stream: TcpStream) -> Self {
+        let mut preface = vec![0; PREFACE.len()];
+        stream.read_exact(&mut preface).await.unwrap();
+        assert_eq!(preface, PREFACE);
+        let mut raw = Self(stream);
+        raw.send(&[frame(SETTINGS, 0, 0, &[]), frame(SETTINGS, ACK, 0, &[])].concat())
+            .await;
+        raw
+    }
+
     pub async fn send(&mut self, bytes: &[u8]) {
         let _ = self.0.write_all(bytes).await;
     }

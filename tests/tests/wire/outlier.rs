@@ -10,7 +10,9 @@ use std::{
     time::Duration,
 };
 
+use h2::Reason;
 use http::Response;
+use http_body_util::BodyExt;
 use router_rules::{
     action::Retries,
     id::ServiceName,
@@ -26,6 +28,7 @@ use tokio::{
 use super::{
     bed::{Bed, SERVICE, rule, service, until, written},
     client::{Http1, Http2, empty, fetch, get, read_until},
+    frames::{DATA, RST_STREAM, Raw, frame, open},
     server::{Server, Speaks, nobody, text},
 };
 
@@ -205,6 +208,36 @@ async fn a_client_that_goes_away_says_nothing_about_the_endpoint() {
     until("the upstream connection's end", || mute.counts.open() == 0).await;
     assert_eq!(bed.lines(1).await[0].reason, "client-disconnected");
     assert_eq!(ejected(&bed), BTreeSet::new());
+}
+
+#[tokio::test]
+async fn an_upload_that_its_client_breaks_off_says_nothing_about_the_endpoint() {
+    let endpoints = [(Speaks::Http1, Protocol::Http), (Speaks::Http2, Protocol::Http2)];
+    for (speaks, protocol) in endpoints {
+        let server = Server::http(speaks, |request| async move {
+            let _ = request.into_body().collect().await;
+            Response::new(text("read"))
+        })
+        .await;
+        let model = service(protocol, &[(server.address, "v1")]);
+        let bed = Bed::start(ejecting(model, detection(1, 100)));
+        let mut stream = TcpStream::connect(bed.address()).await.unwrap();
+        let half = "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 10\r\n\r\nhalf,";
+        stream.write_all(half.as_bytes()).await.unwrap();
+        until("the upload over HTTP/1.1", || server.counts.requests() == 1).await;
+        drop(stream);
+        bed.lines(1).await;
+        let mut raw = Raw::connect(bed.address()).await;
+        raw.send(&[open(1, &[]), frame(DATA, 0, 1, b"half,")].concat())
+            .await;
+        until("the upload over HTTP/2", || server.counts.requests() == 2).await;
+        raw.send(&frame(RST_STREAM, 0, 1, &u32::from(Reason::CANCEL).to_be_bytes()))
+            .await;
+        for line in bed.lines(2).await {
+            assert_eq!(line.reason, "client-disconnected", "{speaks:?}");
+        }
+        assert_eq!(ejected(&bed), BTreeSet::new(), "{speaks:?}");
+    }
 }
 
 #[tokio::test]

@@ -1,7 +1,11 @@
 //! Upstream connections: reuse, limits, giving back.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
+use futures_util::future::join_all;
 use http::Response;
 use router_rules::{
     id::ServiceName,
@@ -13,7 +17,7 @@ use tokio::{io::AsyncWriteExt, net::TcpStream, sync::Semaphore};
 use super::{
     bed::{Bed, SERVICE, rule, service, until, written},
     client::{Http1, Http2, empty, fetch, get, read_until},
-    server::{Server, Speaks, text},
+    server::{Server, Speaks, nobody_accepts, text},
 };
 
 const POLICY: &str = "destination-policy cb";
@@ -131,6 +135,58 @@ async fn connections_to_endpoints_that_are_gone_are_closed() {
 }
 
 #[tokio::test]
+async fn idle_connections_to_an_endpoint_that_is_gone_do_not_wait_for_the_one_in_use() {
+    let gate = Arc::new(Semaphore::new(0));
+    let opened = gate.clone();
+    let old = Server::http(Speaks::Http1, move |_| {
+        let gate = gate.clone();
+        async move {
+            gate.acquire().await.unwrap().forget();
+            Response::new(text("old"))
+        }
+    })
+    .await;
+    let new = Server::named("new").await;
+    let model = service(Protocol::Http, &[(old.address, "v1")]);
+    let mut bed = Bed::with(model, 1, Default::default());
+    let request = || tokio::spawn(fetch(bed.address(), get("/").body(empty()).unwrap()));
+    let requests = [(); 4].map(|()| request());
+    until("four requests upstream", || old.counts.requests() == 4).await;
+    opened.add_permits(3);
+    bed.lines(3).await;
+    bed.publish(service(Protocol::Http, &[(new.address, "v1")]));
+    until("the idle connections' end", || old.counts.open() == 1).await;
+    opened.add_permits(1);
+    for answer in join_all(requests).await {
+        assert_eq!(answer.unwrap().body, "old");
+    }
+    until("the end of the one in use", || old.counts.open() == 0).await;
+}
+
+#[tokio::test]
+async fn requests_that_waited_for_a_connection_take_its_failure() {
+    const REQUESTS: u32 = 12;
+    const CONNECT: Duration = Duration::from_millis(500);
+    let listener = nobody_accepts();
+    let address = listener.local_addr().unwrap().as_socket().unwrap();
+    let limits = router_userspace::proxy::Limits {
+        connect_timeout: CONNECT,
+        ..Default::default()
+    };
+    let bed = Bed::with(service(Protocol::Http2, &[(address, "v1")]), 1, limits);
+    let begun = Instant::now();
+    let requests = (0..REQUESTS).map(|_| fetch(bed.address(), get("/").body(empty()).unwrap()));
+    for answer in join_all(requests).await {
+        assert_eq!(
+            (answer.status.as_u16(), answer.reason()),
+            (503, "upstream-connect-timeout")
+        );
+    }
+    // One after the other they would take as many times as long.
+    assert!(begun.elapsed() < CONNECT * REQUESTS / 2, "{:?}", begun.elapsed());
+}
+
+#[tokio::test]
 async fn a_limit_of_one_serves_clients_of_all_workers() {
     let server = Server::named("v1").await;
     let bed = start(service(Protocol::Http, &[(server.address, "v1")]), 1);
@@ -162,8 +218,7 @@ async fn beyond_the_limit_requests_are_refused_at_once() {
         until("four refusals", || bed.log.count() == 4).await;
         opened.add_permits(2);
     };
-    let (answers, ()) =
-        futures_util::future::join(futures_util::future::join_all(requests), open_later).await;
+    let (answers, ()) = futures_util::future::join(join_all(requests), open_later).await;
     let served = answers.iter().filter(|a| a.body == "served").count();
     assert_eq!(served, 2);
     for refused in answers.iter().filter(|a| a.body != "served") {
@@ -216,7 +271,7 @@ async fn a_limit_of_one_http2_connection_carries_many_streams() {
         let mut client = clients[i % 4].clone();
         async move { client.get("/").await.body }
     });
-    assert_eq!(futures_util::future::join_all(requests).await, vec!["h2"; 40]);
+    assert_eq!(join_all(requests).await, vec!["h2"; 40]);
     assert_eq!(server.counts.connections(), 1);
 }
 

@@ -18,7 +18,7 @@ use super::{
     bed::{Bed, SERVICE, rule, service, until},
     client::{Http2, empty, fetch, full, get, read_until},
     frames::{DATA, END_STREAM, PING, Raw, frame, open},
-    server::{Server, Speaks, nobody, text},
+    server::{Server, Speaks, nobody, nobody_accepts, text},
 };
 
 fn retrying(mut model: Model, attempts: u32, per_try_ms: Option<u64>, timeout_ms: u64) -> Model {
@@ -265,22 +265,6 @@ async fn an_upload_that_reaches_nobody_never_goes_past_the_timeout() {
         (504, "request-timeout")
     );
     assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
-}
-
-/// A listener whose queue is full, so that connecting to it takes for ever.
-fn nobody_accepts() -> socket2::Socket {
-    let listener = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
-    let address: std::net::SocketAddr = "127.0.0.1:0".parse().unwrap();
-    listener.bind(&address.into()).unwrap();
-    listener.listen(0).unwrap();
-    let address = listener.local_addr().unwrap();
-    for _ in 0..2 {
-        let filler = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
-        filler.set_nonblocking(true).unwrap();
-        let _ = filler.connect(&address);
-        std::mem::forget(filler);
-    }
-    listener
 }
 
 #[tokio::test]

@@ -11,30 +11,18 @@ use std::{
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::{BodyExt, StreamBody};
-use hyper::body::Frame;
 use router_rules::model::Protocol;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
-    sync::mpsc,
     time::timeout,
 };
 
 use super::{
     bed::{Bed, SERVICE, service, until},
-    client::{Http1, Http2, PATIENCE, empty, get, read_until},
-    server::{Body, Server, Speaks},
+    client::{Http1, Http2, PATIENCE, channel, empty, get, read_until},
+    server::{Server, Speaks},
 };
-
-/// A body that sends what it is given.
-fn channel() -> (mpsc::UnboundedSender<&'static str>, Body) {
-    let (sender, receiver) = mpsc::unbounded_channel::<&'static str>();
-    let frames = futures_util::stream::unfold(receiver, |mut receiver| async move {
-        let text = receiver.recv().await?;
-        Some((Ok(Frame::data(Bytes::from_static(text.as_bytes()))), receiver))
-    });
-    (sender, StreamBody::new(frames).boxed())
-}
 
 async fn next(body: &mut hyper::body::Incoming) -> Bytes {
     let frame = timeout(PATIENCE, body.frame()).await.unwrap().unwrap().unwrap();
@@ -62,7 +50,7 @@ async fn both_directions_stream_at_once_over_http2() {
     let request = Request::post(format!("http://{SERVICE}/")).body(body).unwrap();
     let mut answer = client.send(request).await.into_body();
     for text in ["one", "two", "three"] {
-        sender.send(text).unwrap();
+        sender.send(Ok(text.into())).unwrap();
         assert_eq!(next(&mut answer).await, text);
     }
     drop(sender);
@@ -76,11 +64,11 @@ async fn both_directions_stream_at_once_over_http1() {
     let bed = Bed::start(service(Protocol::Http, &[(server.address, "v1")]));
     let mut client = Http1::connect(bed.address()).await;
     let (sender, body) = channel();
-    sender.send("one").unwrap();
+    sender.send(Ok("one".into())).unwrap();
     let request = Request::post("/").header("host", "a").body(body).unwrap();
     let mut answer = client.send(request).await.into_body();
     assert_eq!(next(&mut answer).await, "one");
-    sender.send("two").unwrap();
+    sender.send(Ok("two".into())).unwrap();
     assert_eq!(next(&mut answer).await, "two");
     drop(sender);
     let rest = timeout(PATIENCE, answer.collect()).await.unwrap().unwrap();

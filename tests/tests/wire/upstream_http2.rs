@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicUsize, Ordering::SeqCst},
     },
     time::Duration,
@@ -16,16 +16,20 @@ use h2::{
 };
 use http::{Request, Response};
 use http_body_util::BodyExt;
-use router_rules::model::Protocol;
-use tokio::{net::TcpStream, sync::Notify, time::timeout};
+use router_rules::{
+    id::ServiceName,
+    model::{Model, Protocol},
+    policy::{HttpLimits, Policy},
+};
+use router_userspace::proxy::Limits;
+use tokio::{net::TcpStream, sync::Notify, task::JoinHandle, time::timeout};
 
 use super::{
-    bed::{Bed, SERVICE, service, until},
-    client::{Http2, empty, full},
+    bed::{Bed, SERVICE, service, until, written},
+    client::{Http1, Http2, PATIENCE, Whole, empty, full, get},
+    frames::{self, DATA, END_HEADERS, END_STREAM, HEADERS, PREFACE, Raw, SETTINGS, frame, setting},
     server::{Body, Server},
 };
-
-const PATIENCE: Duration = Duration::from_secs(10);
 
 fn whole(respond: &mut SendResponse<Bytes>, text: &'static str) {
     let mut stream = respond.send_response(Response::new(()), false).unwrap();
@@ -60,17 +64,18 @@ where
 
 #[tokio::test]
 async fn no_more_streams_are_open_than_the_endpoint_allows() {
-    let open = Arc::new(AtomicUsize::new(0));
     let most = Arc::new(AtomicUsize::new(0));
-    let (count, seen) = (open.clone(), most.clone());
+    let seen = most.clone();
     let server = Server::raw(move |stream: TcpStream, _| {
-        let (count, seen) = (count.clone(), seen.clone());
+        let seen = seen.clone();
         async move {
             let mut connection = Builder::new()
                 .max_concurrent_streams(2)
                 .handshake(stream)
                 .await
                 .unwrap();
+            // Of this connection; for the rest there may be others.
+            let count = Arc::new(AtomicUsize::new(0));
             while let Some(Ok((_, mut respond))) = connection.accept().await {
                 seen.fetch_max(count.fetch_add(1, SeqCst) + 1, SeqCst);
                 let count = count.clone();
@@ -94,7 +99,118 @@ async fn no_more_streams_are_open_than_the_endpoint_allows() {
     let answers = timeout(PATIENCE, answers).await.unwrap();
     assert!(answers.iter().all(|body| body == "served"), "{answers:?}");
     assert!(most.load(SeqCst) <= 2, "{} streams at once", most.load(SeqCst));
-    assert_eq!(server.counts.connections(), 1);
+}
+
+/// An endpoint that allows one stream at a time.
+struct Narrow {
+    server: Server,
+    /// Paths of its requests.
+    seen: Arc<Mutex<Vec<String>>>,
+    /// Lets a request for `/held` be answered; others are at once.
+    go_on: Arc<Notify>,
+}
+
+impl Narrow {
+    async fn new() -> Self {
+        let (seen, go_on): (Arc<Mutex<Vec<String>>>, Arc<Notify>) = Default::default();
+        let (paths, goes_on) = (seen.clone(), go_on.clone());
+        let server = Server::raw(move |stream: TcpStream, _| {
+            let (paths, go_on) = (paths.clone(), goes_on.clone());
+            async move {
+                let mut connection = Builder::new()
+                    .max_concurrent_streams(1)
+                    .handshake(stream)
+                    .await
+                    .unwrap();
+                while let Some(Ok((request, mut respond))) = connection.accept().await {
+                    let path = request.uri().path().to_owned();
+                    paths.lock().unwrap().push(path.clone());
+                    let go_on = go_on.clone();
+                    tokio::spawn(async move {
+                        if path == "/held" {
+                            go_on.notified().await;
+                        }
+                        whole(&mut respond, "served");
+                    });
+                }
+            }
+        })
+        .await;
+        Self { server, seen, go_on }
+    }
+
+    fn model(&self) -> Model {
+        service(Protocol::Http2, &[(self.server.address, "v1")])
+    }
+
+    fn seen(&self) -> Vec<String> {
+        self.seen.lock().unwrap().clone()
+    }
+
+    /// Holds its only stream.
+    async fn hold(&self, client: &Http2) -> JoinHandle<Whole> {
+        // The endpoint's settings are known afterwards.
+        assert_eq!(client.clone().get("/").await.body, "served");
+        let held = sent(client, "/held");
+        until("the request that is held", || self.seen() == ["/", "/held"]).await;
+        held
+    }
+}
+
+fn sent(client: &Http2, path: &'static str) -> JoinHandle<Whole> {
+    let mut client = client.clone();
+    tokio::spawn(async move { client.get(path).await })
+}
+
+#[tokio::test]
+async fn a_long_stream_keeps_nobody_waiting_though_the_endpoint_allows_no_other_beside_it() {
+    let narrow = Narrow::new().await;
+    let bed = Bed::with(narrow.model(), 1, Limits::default());
+    let client = Http2::connect(bed.address()).await;
+    let held = narrow.hold(&client).await;
+    for _ in 0..3 {
+        assert_eq!(client.clone().get("/other").await.body, "served");
+    }
+    assert_eq!(narrow.server.counts.connections(), 2);
+    narrow.go_on.notify_one();
+    assert_eq!(held.await.unwrap().body, "served");
+}
+
+/// Under a limit on connections, which leaves nothing but to wait for the stream that there may be.
+#[tokio::test]
+async fn requests_that_are_cancelled_while_they_wait_for_a_stream_are_not_sent() {
+    const POLICY: &str = "destination-policy cb";
+    // More than 20 would be enough for the endpoint to end the connection.
+    for cancelled in [3, 40] {
+        let narrow = Narrow::new().await;
+        let mut model = narrow.model();
+        model.policies.push(Policy {
+            max_connections: Some(1),
+            http: HttpLimits {
+                max_pending_requests: Some(100),
+                ..HttpLimits::default()
+            },
+            ..Policy::new(written(POLICY), ServiceName::new(SERVICE))
+        });
+        let bed = Bed::with(model, 1, Limits::default());
+        bed.kernel.limits.lock().unwrap().insert(POLICY.into(), 1);
+        let client = Http2::connect(bed.address()).await;
+        let held = narrow.hold(&client).await;
+        let under_way = || {
+            let usage = bed.proxy.breakers().usage(POLICY).unwrap();
+            usage.active + usage.pending
+        };
+        let gone: Vec<_> = (0..cancelled).map(|_| sent(&client, "/gone")).collect();
+        until("all to wait", || under_way() == 1 + cancelled).await;
+        gone.iter().for_each(JoinHandle::abort);
+        until("all to be cancelled", || under_way() == 1).await;
+        let innocent = sent(&client, "/innocent");
+        until("another to wait", || under_way() == 2).await;
+        narrow.go_on.notify_one();
+        let bodies = [held.await.unwrap().body, innocent.await.unwrap().body];
+        assert_eq!(bodies, ["served", "served"], "{cancelled}");
+        assert_eq!(narrow.seen(), ["/", "/held", "/innocent"], "{cancelled}");
+    }
 }
 
 #[tokio::test]
@@ -141,7 +257,8 @@ async fn a_connection_that_is_being_closed_gets_no_new_streams_and_ends_with_its
 
 #[tokio::test]
 async fn a_stream_that_is_reset_within_its_response_does_not_look_whole() {
-    for reason in [Reason::CANCEL, Reason::INTERNAL_ERROR] {
+    // Whatever the reason: only the end of the stream ends the response.
+    for reason in [Reason::CANCEL, Reason::INTERNAL_ERROR, Reason::NO_ERROR] {
         let server = endpoint(move |_, mut respond| {
             let mut stream = respond.send_response(Response::new(()), false).unwrap();
             stream.send_data("half".into(), false).unwrap();
@@ -153,12 +270,58 @@ async fn a_stream_that_is_reset_within_its_response_does_not_look_whole() {
         })
         .await;
         let bed = Bed::start(service(Protocol::Http2, &[(server.address, "v1")]));
-        let mut client = Http2::connect(bed.address()).await;
-        let answer = client.send(request("GET", empty())).await;
-        let body = timeout(PATIENCE, answer.into_body().collect()).await.unwrap();
-        assert!(body.is_err(), "{reason:?}");
-        assert_eq!(bed.lines(1).await[0].reason, "upstream-reset");
+        let mut http1 = Http1::connect(bed.address()).await;
+        let mut http2 = Http2::connect(bed.address()).await;
+        let answers = [
+            http1.send(get("/").body(empty()).unwrap()).await,
+            http2.send(request("GET", empty())).await,
+        ];
+        for answer in answers {
+            let version = answer.version();
+            let body = timeout(PATIENCE, answer.into_body().collect()).await.unwrap();
+            assert!(body.is_err(), "{reason:?}, {version:?}: {body:?}");
+        }
+        for line in bed.lines(2).await {
+            assert_eq!(line.reason, "upstream-reset", "{reason:?}, {}", line.protocol);
+        }
     }
+}
+
+/// The library counts small frames that nobody has read yet, and takes too many on a connection for an attack.
+#[tokio::test]
+async fn a_client_that_reads_nothing_does_not_break_other_streams_of_the_connection() {
+    const OK: &[u8] = &[0x88];
+    let server = Server::raw(|stream: TcpStream, counts| async move {
+        let mut raw = Raw::accept(stream).await;
+        let mut streams = Vec::new();
+        while streams.len() < 2 {
+            let Some(head) = raw.until(|received| received.kind == HEADERS).await else {
+                return;
+            };
+            raw.send(&frame(HEADERS, END_HEADERS, head.stream, OK)).await;
+            counts.requests.fetch_add(1, SeqCst);
+            streams.push(head.stream);
+        }
+        // In this order, so that the other stream ends when all of it has been received.
+        raw.send(&frame(DATA, 0, streams[1], b"x").repeat(10_000)).await;
+        raw.send(&frame(DATA, END_STREAM, streams[0], b"served")).await;
+        raw.until(|_| false).await;
+    })
+    .await;
+    let bed = Bed::with(
+        service(Protocol::Http2, &[(server.address, "v1")]),
+        1,
+        Limits::default(),
+    );
+    let mut client = Http2::connect(bed.address()).await;
+    let answer = client.send(request("GET", empty())).await;
+    // A window of nothing, for the beginning.
+    let settings = frame(SETTINGS, 0, 0, &setting(4, 0));
+    let begins = [PREFACE, &settings, &frames::request(1, &[])].concat();
+    let _unread = Raw::with(bed.address(), &begins).await;
+    let body = timeout(PATIENCE, answer.into_body().collect()).await.unwrap();
+    assert_eq!(body.unwrap().to_bytes(), "served");
+    assert_eq!((server.counts.requests(), server.counts.connections()), (2, 1));
 }
 
 #[tokio::test]

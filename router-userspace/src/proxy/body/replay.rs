@@ -4,7 +4,7 @@
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    task::{Context, Poll, ready},
+    task::{Context, Poll, Waker},
 };
 
 use bytes::Bytes;
@@ -28,6 +28,8 @@ struct State {
     ended: bool,
     /// Number of the attempt that may read.
     attempt: u32,
+    /// Whoever waits for more of the body.
+    reader: Option<Waker>,
 }
 
 enum Kept {
@@ -64,24 +66,32 @@ impl Replay {
             beyond: false,
             ended: false,
             attempt: 0,
+            reader: None,
         })))
     }
 
     /// True while the beginning is still there and the client has not broken off.
     pub(crate) fn is_replayable(&self) -> bool {
-        let state = self.state();
-        !state.beyond && !state.body.transfer.is_failed()
+        self.state().is_replayable()
     }
 
-    /// The body from its beginning; what read it before gets an error from now on.
-    pub(crate) fn read(&self) -> Reading {
+    /// The body from its beginning; what read it before gets an error from now on. None: it is not replayable, and what
+    /// reads it goes on.
+    pub(crate) fn read(&self) -> Option<Reading> {
         let mut state = self.state();
+        if !state.is_replayable() {
+            return None;
+        }
         state.attempt += 1;
-        Reading {
+        if let Some(reader) = state.reader.take() {
+            // It may wait for a client that has nothing more to say, and its stream with it.
+            reader.wake();
+        }
+        Some(Reading {
             replay: self.clone(),
             position: 0,
             attempt: state.attempt,
-        }
+        })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -91,6 +101,10 @@ impl Replay {
 }
 
 impl State {
+    fn is_replayable(&self) -> bool {
+        !self.beyond && !self.body.transfer.is_failed()
+    }
+
     fn keep(&mut self, frame: &Frame<Bytes>) {
         if self.beyond {
             return;
@@ -121,7 +135,11 @@ impl Reading {
         if state.ended {
             return Poll::Ready(None);
         }
-        let frame = ready!(state.body.poll(cx)).transpose()?;
+        let Poll::Ready(frame) = state.body.poll(cx) else {
+            state.reader = Some(cx.waker().clone());
+            return Poll::Pending;
+        };
+        let frame = frame.transpose()?;
         let Some(frame) = frame else {
             state.ended = true;
             return Poll::Ready(None);

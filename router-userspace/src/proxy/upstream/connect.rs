@@ -29,6 +29,17 @@ pub(crate) enum ConnectError {
     Failed(#[from] io::Error),
 }
 
+impl ConnectError {
+    /// The same for a request that has waited for this one's connection. None: it says nothing about others.
+    pub(super) fn shared(&self) -> Option<Self> {
+        match self {
+            Self::LimitReached => None,
+            Self::TimedOut => Some(Self::TimedOut),
+            Self::Failed(error) => Some(Self::Failed(error.kind().into())),
+        }
+    }
+}
+
 impl From<ConnectError> for ProxyError {
     fn from(error: ConnectError) -> Self {
         match error {

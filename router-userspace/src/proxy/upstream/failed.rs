@@ -27,6 +27,13 @@ impl Failed {
 
     pub(super) fn http2(error: &h2::Error) -> Self {
         tracing::debug!(%error, "upstream request failed");
+        if error.is_reset() && !error.is_remote() && !error.is_library() {
+            // The only streams with a response to come that we reset are those whose body broke off.
+            return Self {
+                error: ProxyError::new(Kind::ClientDisconnected, "the request's body broke off"),
+                unsent: None,
+            };
+        }
         let message = if error.reason() == Some(h2::Reason::REFUSED_STREAM) {
             "remote refused stream reset"
         } else {
@@ -34,6 +41,14 @@ impl Failed {
         };
         Self {
             error: ProxyError::new(Kind::UpstreamReset, message),
+            unsent: None,
+        }
+    }
+
+    /// Of a lease that has served its request.
+    pub(super) const fn spent() -> Self {
+        Self {
+            error: ProxyError::new(Kind::UpstreamReset, "connection termination"),
             unsent: None,
         }
     }

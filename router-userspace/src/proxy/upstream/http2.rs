@@ -4,7 +4,8 @@
 //! request. It knows no pools, and does not know why a request is sent.
 
 use std::{
-    future::Future,
+    future::{Future, poll_fn},
+    io,
     pin::Pin,
     sync::atomic::{AtomicU32, AtomicUsize},
     task::{Context, Poll, Waker, ready},
@@ -13,23 +14,25 @@ use std::{
 use bytes::Bytes;
 use h2::{
     RecvStream,
-    client::{Builder, ResponseFuture, SendRequest},
+    client::{Builder, Connection, ResponseFuture, SendRequest},
 };
 use http::{HeaderValue, Method, Request, Response, header::CONTENT_LENGTH};
 use http_body::Body as _;
-use tokio::{net::TcpStream, task::JoinHandle};
+use tokio::{net::TcpStream, sync::oneshot, task::JoinHandle, time::timeout};
 
 use self::pipe::Pipe;
-use super::failed::Failed;
+use super::{ConnectError, failed::Failed};
 use crate::proxy::{body::RequestBody, limits::Limits};
 
 mod pipe;
 
-/// Streams of a new connection until its endpoint has said how many it allows (RFC 9113, 6.5.2 wants no less).
-const FIRST_STREAMS: usize = 100;
-
 /// Bytes of one stream that wait to be written; beyond it nothing more is taken from its body (hyper: as many).
 const SEND_BUFFER: usize = 1024 * 1024;
+
+/// Bytes that frames of data may take beyond their contents while nobody reads them, for all streams of a connection: so that
+/// one stalled stream of 256 KiB in pieces of 20 bytes leaves enough for others. `h2` has 256 bytes for each, and its own bound, half
+/// of the connection's window, would end the connection with all of its streams.
+const FRAMES_OVERHEAD: usize = 16 * 1024 * 1024;
 
 /// An open connection, shared by its streams.
 pub(super) struct Http2 {
@@ -42,31 +45,45 @@ pub(super) struct Http2 {
 }
 
 impl Http2 {
-    /// Opens HTTP/2 on a socket, and its first stream's sender. `open` is dropped when the connection has ended.
+    /// Opens HTTP/2 on a socket, and its first stream's sender, when the endpoint has said how many streams it allows: as it
+    /// must before anything else (RFC 9113, 3.4). More than those it would refuse. `open` is dropped when the connection has
+    /// ended.
     ///
     /// # Errors
     ///
-    /// The socket takes no bytes.
+    /// The endpoint does not speak HTTP/2, or says nothing for as long as connecting may take.
     pub(super) async fn open(
         stream: TcpStream,
         limits: &Limits,
         open: impl Send + 'static,
-    ) -> Result<(Self, SendRequest<Bytes>), h2::Error> {
+    ) -> Result<(Self, SendRequest<Bytes>), ConnectError> {
         let (sender, connection) = Builder::new()
             .enable_push(false)
-            .initial_max_send_streams(FIRST_STREAMS)
+            .initial_max_send_streams(0)
             .initial_window_size(limits.stream_window)
             .initial_connection_window_size(limits.connection_window)
             .max_header_list_size(u32::try_from(limits.head_bytes).unwrap_or(u32::MAX))
             .max_send_buffer_size(SEND_BUFFER)
+            .data_frame_budget(FRAMES_OVERHEAD)
             .handshake(stream)
-            .await?;
+            .await
+            .map_err(io::Error::other)?;
+        let (allows, allowed) = oneshot::channel();
+        let driven = drive(connection, sender.clone(), allows);
         let task = tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::trace!(%error, "upstream connection ended");
+            if let Err(error) = driven.await {
+                tracing::debug!(%error, "upstream connection ended");
             }
             drop(open);
         });
+        match timeout(limits.connect_timeout, allowed).await {
+            Ok(Ok(())) => {}
+            Ok(Err(_)) => return Err(io::Error::other("the endpoint does not speak HTTP/2").into()),
+            Err(_) => {
+                task.abort();
+                return Err(ConnectError::TimedOut);
+            }
+        }
         let connection = Self {
             sender: sender.clone(),
             streams: AtomicUsize::new(1),
@@ -90,10 +107,35 @@ impl Http2 {
         }
     }
 
+    /// Streams that its endpoint allows at once: a request beyond them would wait within the connection, and be sent even when
+    /// nobody waits for it any more. At least one, which waits where none is allowed for now.
+    pub(super) fn allowed(&self) -> usize {
+        self.sender.current_max_send_streams().max(1)
+    }
+
     /// Closes it, as soon as nobody has a sender any more. The task ends with its socket.
     pub(super) fn close(self) -> JoinHandle<()> {
         self.task
     }
+}
+
+/// Drives a connection to its end, and tells once when its endpoint has said how many streams it allows.
+async fn drive(
+    mut connection: Connection<TcpStream, Bytes>,
+    sender: SendRequest<Bytes>,
+    allows: oneshot::Sender<()>,
+) -> Result<(), h2::Error> {
+    let mut waiting = Some((sender, allows));
+    poll_fn(move |cx| {
+        let ended = Pin::new(&mut connection).poll(cx);
+        let told = waiting.take_if(|(sender, _)| sender.current_max_send_streams() > 0);
+        if let Some((_, allows)) = told {
+            // Whoever has opened it may be gone.
+            let _ = allows.send(());
+        }
+        ended
+    })
+    .await
 }
 
 /// Opens a stream for a request, and sends what has come of its body.

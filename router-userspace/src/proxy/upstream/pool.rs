@@ -8,15 +8,10 @@ use std::{
     net::SocketAddr,
     num::NonZeroU32,
     pin::Pin,
-    sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
+    sync::{Arc, Mutex, atomic::Ordering::Relaxed},
     time::Duration,
 };
 
-use bytes::Bytes;
-use h2::client::SendRequest;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use router_rules::{Snapshot, policy::PolicyId, snapshot::Route};
@@ -25,7 +20,10 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use super::{ConnectError, Http1, Http2, Lease, Target, connect};
+use super::{
+    ConnectError, Http1, Http2, Lease, Target, connect,
+    slot::{Slot, lock},
+};
 use crate::{
     enforce::{
         Enforcement,
@@ -33,9 +31,6 @@ use crate::{
     },
     proxy::{limits::Limits, stats::WorkerStats},
 };
-
-/// How long to wait for a connection that has just served a request to be ready for the next.
-const READY_PATIENCE: Duration = Duration::from_millis(20);
 
 /// How long to wait for the socket of an evicted connection to be closed.
 const EVICTION_PATIENCE: Duration = Duration::from_millis(200);
@@ -45,158 +40,6 @@ pub(crate) struct Pool {
     slots: Mutex<HashMap<Target, Arc<Slot>>>,
     limits: Limits,
     enforcement: Arc<dyn Enforcement>,
-}
-
-/// The connections of one target.
-pub(super) struct Slot {
-    target: Target,
-    bound: usize,
-    /// Last used last.
-    idle: Mutex<Vec<(Instant, Http1)>>,
-    shared: Mutex<Vec<(Instant, Arc<Http2>)>>,
-    /// Held while an HTTP/2 connection is opened, so that others wait for it instead of opening their own.
-    opening: tokio::sync::Mutex<()>,
-    /// The configuration has no use for it any more: nothing is kept.
-    retired: AtomicBool,
-    /// Told when a connection or stream is free again; none: nobody waits here.
-    breaker: OnceLock<Arc<Breaker>>,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Every critical section here is a single operation on a collection.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-impl Slot {
-    fn new(target: Target, bound: usize) -> Self {
-        Self {
-            target,
-            bound,
-            idle: Mutex::default(),
-            shared: Mutex::default(),
-            opening: tokio::sync::Mutex::default(),
-            retired: AtomicBool::new(false),
-            breaker: OnceLock::new(),
-        }
-    }
-
-    /// A connection or a stream is free again.
-    pub(super) fn vacated(&self) {
-        if let Some(breaker) = self.breaker.get() {
-            breaker.vacated();
-        }
-    }
-
-    /// Keeps a connection for the next request.
-    pub(super) fn keep(&self, connection: Http1) {
-        if connection.sender.is_closed() || self.retired.load(Relaxed) {
-            return;
-        }
-        let mut idle = lock(&self.idle);
-        if idle.len() >= self.bound {
-            idle.remove(0);
-        }
-        idle.push((Instant::now(), connection));
-        drop(idle);
-        self.vacated();
-    }
-
-    /// The idle connection used last, of those that have served fewer than `uses` requests.
-    fn pop(&self, uses: Option<NonZeroU32>) -> Option<Http1> {
-        let mut idle = lock(&self.idle);
-        let fit = |(_, c): &(Instant, Http1)| uses.is_none_or(|uses| c.uses < uses.get());
-        let place = idle.iter().rposition(fit)?;
-        let (_, mut connection) = idle.remove(place);
-        connection.uses = connection.uses.saturating_add(1);
-        Some(connection)
-    }
-
-    /// An idle connection that is still open.
-    async fn reuse_http1(&self, uses: Option<NonZeroU32>) -> Option<Http1> {
-        while let Some(mut connection) = self.pop(uses) {
-            if connection.sender.is_ready() {
-                return Some(connection);
-            }
-            // Its last response has just ended and its task has not had its turn yet, or it was closed.
-            if matches!(
-                timeout(READY_PATIENCE, connection.sender.ready()).await,
-                Ok(Ok(()))
-            ) {
-                return Some(connection);
-            }
-        }
-        None
-    }
-
-    /// A connection with a stream to spare, which is taken. One that has served its last request is lent no more.
-    fn reuse_http2(
-        &self,
-        streams: usize,
-        uses: Option<NonZeroU32>,
-    ) -> Option<(Arc<Http2>, SendRequest<Bytes>)> {
-        let mut shared = lock(&self.shared);
-        let spent = |count: u32| uses.is_some_and(|uses| count >= uses.get());
-        shared.retain(|(_, connection)| !connection.is_closed() && !spent(connection.uses.load(Relaxed)));
-        loop {
-            let place = shared
-                .iter()
-                .position(|(_, connection)| connection.streams.load(Relaxed) < streams)?;
-            let Some(sender) = shared[place].1.sender() else {
-                // It ends with its last stream.
-                shared.remove(place);
-                continue;
-            };
-            let (used, connection) = &mut shared[place];
-            *used = Instant::now();
-            connection.streams.fetch_add(1, Relaxed);
-            let count = connection.uses.fetch_add(1, Relaxed) + 1;
-            let connection = connection.clone();
-            if spent(count) {
-                shared.remove(place);
-            }
-            return Some((connection, sender));
-        }
-    }
-
-    /// Lends a shared connection to nobody from now on.
-    pub(super) fn forget(&self, connection: &Arc<Http2>) {
-        lock(&self.shared).retain(|(_, other)| !Arc::ptr_eq(other, connection));
-    }
-
-    /// Since when its longest idle connection has been idle; none: there is none.
-    fn idle_since(&self) -> Option<Instant> {
-        let http1 = lock(&self.idle).first().map(|(used, _)| *used);
-        let unused = |(used, c): &(Instant, Arc<Http2>)| (c.streams.load(Relaxed) == 0).then_some(*used);
-        let http2 = lock(&self.shared).iter().filter_map(unused).min();
-        http1.into_iter().chain(http2).min()
-    }
-
-    /// Takes the connection out that has been idle longest, if there is any.
-    fn oldest_idle(&self) -> Option<tokio::task::JoinHandle<()>> {
-        let mut idle = lock(&self.idle);
-        if !idle.is_empty() {
-            let (_, Http1 { sender, task, .. }) = idle.remove(0);
-            drop(sender);
-            return Some(task);
-        }
-        drop(idle);
-        let mut shared = lock(&self.shared);
-        let position = shared.iter().position(|(_, c)| c.streams.load(Relaxed) == 0)?;
-        let (_, connection) = shared.remove(position);
-        drop(shared);
-        Arc::into_inner(connection).map(Http2::close)
-    }
-
-    fn close_idle(&self, before: Instant) {
-        lock(&self.idle).retain(|(used, connection)| *used > before && !connection.sender.is_closed());
-        lock(&self.shared).retain(|(used, connection)| {
-            !connection.is_closed() && (*used > before || connection.streams.load(Relaxed) > 0)
-        });
-    }
-
-    fn is_unused(slot: &Arc<Self>) -> bool {
-        Arc::strong_count(slot) == 1 && lock(&slot.idle).is_empty() && lock(&slot.shared).is_empty()
-    }
 }
 
 impl Pool {
@@ -234,7 +77,8 @@ impl Pool {
     async fn reuse(&self, slot: &Arc<Slot>, fresh: Fresh, uses: Option<NonZeroU32>) -> Option<Lease> {
         if slot.target.http2 {
             // Whoever asks for a fresh one has retired the one that its endpoint leaves.
-            let connection = slot.reuse_http2(self.limits.streams_per_connection, uses)?;
+            let most = |connection: &Http2| self.limits.streams_per_connection.min(connection.allowed());
+            let connection = slot.reuse_http2(most, uses)?;
             return Some(Lease::http2(connection, slot.clone(), true));
         }
         if fresh == Fresh::Yes {
@@ -281,22 +125,33 @@ impl Pool {
         stats: &Arc<WorkerStats>,
     ) -> Result<Lease, ConnectError> {
         let (fresh, uses) = (wanted.fresh, wanted.uses);
-        let opening = slot.opening.lock().await;
-        // Somebody else has opened one meanwhile.
+        let failures = slot.failures.load(Relaxed);
+        let mut opening = slot.opening.lock().await;
+        // Somebody else has opened one meanwhile,
         if let Some(lease) = self.reuse(&slot, fresh, uses).await {
             return Ok(lease);
         }
+        // or failed to: whoever has waited for that does not wait for as many failures as there are others before it.
+        if slot.failures.load(Relaxed) != failures
+            && let Some(error) = opening.as_ref().and_then(ConnectError::shared)
+        {
+            return Err(error);
+        }
         let breaker = wanted.breaker.cloned();
-        let stream = match self.claim(&slot, wanted, stats).await? {
-            Claimed::Reused(lease) => return Ok(lease),
-            Claimed::New(stream) => stream,
+        let opened = match self.claim(&slot, wanted, stats).await {
+            Ok(Claimed::Reused(lease)) => return Ok(lease),
+            Ok(Claimed::New(stream)) => Http2::open(stream, &self.limits, Open::new(stats, breaker)).await,
+            Err(error) => Err(error),
         };
-        let (connection, sender) = Http2::open(stream, &self.limits, Open::new(stats, breaker))
-            .await
-            .map_err(std::io::Error::other)?;
+        let (connection, sender) = opened.inspect_err(|error| {
+            if let Some(shared) = error.shared() {
+                slot.failures.fetch_add(1, Relaxed);
+                *opening = Some(shared);
+            }
+        })?;
         let connection = Arc::new(connection);
-        if !slot.retired.load(Relaxed) && uses.is_none_or(|uses| uses.get() > 1) {
-            lock(&slot.shared).push((Instant::now(), connection.clone()));
+        if uses.is_none_or(|uses| uses.get() > 1) {
+            slot.share(&connection);
         }
         drop(opening);
         Ok(Lease::http2((connection, sender), slot, false))
@@ -321,7 +176,11 @@ impl Pool {
         stats: &WorkerStats,
     ) -> Result<Claimed, ConnectError> {
         let Wanted {
-            target, fresh, uses, ..
+            target,
+            fresh,
+            uses,
+            may_wait,
+            ..
         } = wanted;
         let policy = target.policy.as_deref();
         let enforcement = &*self.enforcement;
@@ -338,7 +197,13 @@ impl Pool {
         match self.make_room(slot, fresh, uses).await {
             Some(Room::Reused(lease)) => return Ok(Claimed::Reused(lease)),
             Some(Room::Evicted) => WorkerStats::add(&stats.evictions, 1),
-            None => return Err(ConnectError::LimitReached),
+            None if may_wait => return Err(ConnectError::LimitReached),
+            None => {
+                // A stream that waits within its connection is better than none.
+                let connection = slot.reuse_http2(|_| self.limits.streams_per_connection, uses);
+                let lease = connection.map(|connection| Lease::http2(connection, slot.clone(), true));
+                return lease.map(Claimed::Reused).ok_or(ConnectError::LimitReached);
+            }
         }
         let admitted = || *turn = None;
         let stream = connect(enforcement, target.endpoint, policy, &self.limits, admitted).await?;
@@ -355,14 +220,21 @@ impl Pool {
             .cloned()
             .collect();
         let idle = slots.iter().filter_map(|slot| Some((slot.idle_since()?, slot)));
-        let (_, longest) = idle.min_by_key(|(since, _)| *since)?;
-        if Arc::ptr_eq(longest, slot)
-            && let Some(lease) = self.reuse(slot, fresh, uses).await
-        {
-            return Some(Room::Reused(lease));
+        let mut idle: Vec<_> = idle.collect();
+        idle.sort_unstable_by_key(|(since, _)| *since);
+        for (_, other) in idle {
+            if Arc::ptr_eq(other, slot)
+                && let Some(lease) = self.reuse(slot, fresh, uses).await
+            {
+                return Some(Room::Reused(lease));
+            }
+            // None: another thread was faster.
+            if let Some(closing) = other.oldest_idle() {
+                let closed = timeout(EVICTION_PATIENCE, closing).await;
+                return closed.is_ok().then_some(Room::Evicted);
+            }
         }
-        let closed = timeout(EVICTION_PATIENCE, longest.oldest_idle()?).await;
-        closed.is_ok().then_some(Room::Evicted)
+        None
     }
 
     async fn handshake_http1(&self, stream: TcpStream, open: Open) -> Result<Http1, ConnectError> {
@@ -436,7 +308,7 @@ impl Pool {
         slots.retain(|target, slot| {
             let wanted = wanted.contains(target);
             if !wanted {
-                slot.retired.store(true, Relaxed);
+                slot.retire();
             }
             wanted
         });
@@ -472,6 +344,8 @@ pub(crate) struct Wanted<'w> {
     pub(crate) breaker: Option<&'w Arc<Breaker>>,
     /// Requests that a connection may serve; none: any number.
     pub(crate) uses: Option<NonZeroU32>,
+    /// Whether the request may wait in line for a connection.
+    pub(crate) may_wait: bool,
     /// The turn of a request that waits. It is over when there is a connection, or a place for one.
     pub(crate) turn: &'w mut Option<Turn>,
 }

@@ -101,7 +101,8 @@ impl Pipe {
     }
 }
 
-/// Why a stream is reset whose body broke off: for the client's own reason, where it gave one.
+/// Why a stream is reset whose body broke off: for the client's own reason, where it gave one. The endpoint did nothing
+/// wrong, and nothing here did.
 fn reason(error: &BodyError) -> Reason {
     let mut cause: Option<&(dyn Error + 'static)> = Some(error);
     while let Some(error) = cause {
@@ -110,7 +111,7 @@ fn reason(error: &BodyError) -> Reason {
         }
         cause = error.source();
     }
-    Reason::INTERNAL_ERROR
+    Reason::CANCEL
 }
 
 impl Future for Pipe {
