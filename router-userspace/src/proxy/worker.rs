@@ -1,5 +1,7 @@
 //! The proxy's threads: one runtime each, with its own listeners and upstream pool; starting and stopping them.
 //!
+//! Workers share the connections to endpoints under a limit, so no runtime ends before the work of all is over.
+//!
 //! A new proxy may be started on the same addresses while an old one still drains: the listeners share their ports.
 
 use std::{
@@ -7,7 +9,7 @@ use std::{
     io,
     net::{IpAddr, SocketAddr},
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
     time::Duration,
@@ -16,6 +18,7 @@ use std::{
 use router_rules::Snapshot;
 use tokio::{
     net::TcpListener,
+    runtime::Runtime,
     sync::{Semaphore, mpsc},
     time::{Instant, interval, timeout_at},
 };
@@ -311,12 +314,7 @@ pub fn start(
         access: config.access,
         disclosure: config.disclosure,
     });
-    let (drain, draining) = drain::channel();
-    let (cut_sender, cut) = mpsc::unbounded_channel();
-    let deadlines = Deadlines {
-        at: Arc::default(),
-        cut: cut_sender,
-    };
+    let (drain, cut, endings) = endings();
     let mut for_all = Some(ForAll {
         outliers: config.outliers,
         gatekeeper,
@@ -336,7 +334,7 @@ pub fn start(
             index,
             worker,
             (listeners, openings.remove(0)),
-            (draining.clone(), deadlines.clone()),
+            endings.clone(),
             for_all.take(),
         )?;
     }
@@ -346,9 +344,43 @@ pub fn start(
         breakers: shared.views.breakers().clone(),
         listening,
         drain,
-        deadline: deadlines.at,
+        deadline: endings.deadlines.at,
         cut,
     })
+}
+
+/// What a worker's end depends on.
+#[derive(Clone)]
+struct Endings {
+    draining: Draining,
+    deadlines: Deadlines,
+    /// The work of all workers.
+    work: Arc<Drain>,
+    /// Held by a worker until it has nothing more to serve.
+    working: Draining,
+    ended: Arc<Ended>,
+}
+
+/// Runtimes that nobody drives any more, and what tells that they are gone. The last worker drops them all: one that was
+/// dropped beside another that is still driven would fail the requests there, when they only had to be cut.
+type Ended = Mutex<Vec<(Runtime, Draining)>>;
+
+/// With what starts the drain, and what tells how many connections were cut.
+fn endings() -> (Drain, mpsc::UnboundedReceiver<usize>, Endings) {
+    let (drain, draining) = drain::channel();
+    let (work, working) = drain::channel();
+    let (cut_sender, cut) = mpsc::unbounded_channel();
+    let endings = Endings {
+        draining,
+        deadlines: Deadlines {
+            at: Arc::default(),
+            cut: cut_sender,
+        },
+        work: Arc::new(work),
+        working,
+        ended: Arc::default(),
+    };
+    (drain, cut, endings)
 }
 
 /// What the first worker does for all.
@@ -361,7 +393,7 @@ fn spawn(
     index: usize,
     worker: Arc<Worker>,
     (listeners, openings): (Vec<std::net::TcpListener>, mpsc::Receiver<Opening>),
-    (draining, deadlines): (Draining, Deadlines),
+    endings: Endings,
     for_all: Option<ForAll>,
 ) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -369,22 +401,46 @@ fn spawn(
         .build()?;
     let thread = std::thread::Builder::new().name(format!("proxy-{index}"));
     thread.spawn(move || {
+        let Endings {
+            draining,
+            deadlines,
+            work,
+            working,
+            ended,
+        } = endings;
         // Held until the runtime, and with it every connection that was cut, is gone.
         let alive = draining.clone();
         runtime.block_on(async move {
-            let listeners: io::Result<Vec<_>> = listeners.into_iter().map(TcpListener::from_std).collect();
             if let Some(ForAll { outliers, gatekeeper }) = for_all {
                 // Ends with the runtime.
                 tokio::spawn(outlier::sweep(outliers));
                 tokio::spawn(gatekeeper.run(draining.clone()));
             }
-            match listeners {
-                Ok(listeners) => worker.run(listeners, openings, draining, deadlines).await,
-                Err(error) => tracing::error!(%error, "a worker could not take its listeners"),
-            }
+            serve(worker, listeners, openings, draining, deadlines).await;
+            drop(working);
+            // Connections that this worker opened may carry requests of others, who are bound by the same deadline.
+            work.drained().await;
         });
-        drop(runtime);
-        drop(alive);
+        ended
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push((runtime, alive));
     })?;
     Ok(())
+}
+
+/// A worker's work, from its listeners to its last connection. When it is over, the gatekeeper does not wait for the
+/// worker to take ports.
+async fn serve(
+    worker: Arc<Worker>,
+    listeners: Vec<std::net::TcpListener>,
+    openings: mpsc::Receiver<Opening>,
+    draining: Draining,
+    deadlines: Deadlines,
+) {
+    let listeners: io::Result<Vec<_>> = listeners.into_iter().map(TcpListener::from_std).collect();
+    match listeners {
+        Ok(listeners) => worker.run(listeners, openings, draining, deadlines).await,
+        Err(error) => tracing::error!(%error, "a worker could not take its listeners"),
+    }
 }

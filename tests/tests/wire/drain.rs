@@ -9,7 +9,12 @@ use std::{
 };
 
 use http::Response;
-use router_rules::{Snapshot, model::Protocol};
+use router_rules::{
+    Snapshot,
+    id::ServiceName,
+    model::{Model, Protocol},
+    policy::Policy,
+};
 use router_userspace::{
     live::Live,
     proxy::{self, Disclosure, Limits, ProxyConfig},
@@ -17,11 +22,12 @@ use router_userspace::{
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
+    sync::Semaphore,
     time::timeout,
 };
 
 use super::{
-    bed::{Bed, service},
+    bed::{Bed, SERVICE, rule, service, until, written},
     client::{Http1, Http2, PATIENCE, empty, exchange, fetch, get, read_until},
     server::{Server, Speaks, text},
 };
@@ -43,7 +49,7 @@ async fn requests_in_flight_end_and_ask_for_another_connection() {
     let request = tokio::spawn(async move { fetch(address, get("/").body(empty()).unwrap()).await });
     let mut http2 = Http2::connect(address).await;
     let stream = tokio::spawn(async move { http2.get("/").await });
-    super::bed::until("both requests upstream", || server.counts.requests() == 2).await;
+    until("both requests upstream", || server.counts.requests() == 2).await;
     let stopped = bed.proxy.stop(Duration::from_secs(5)).await;
     assert_eq!(stopped.cut, 0);
     let answer = request.await.unwrap();
@@ -55,13 +61,69 @@ async fn requests_in_flight_end_and_ask_for_another_connection() {
     assert!(TcpStream::connect(address).await.is_err());
 }
 
+const POLICY: &str = "destination-policy one";
+
+/// One connection to the endpoint at most, which all workers share.
+fn one_connection(mut model: Model, workers: usize) -> Bed {
+    model.rules.push(rule("all"));
+    model.policies.push(Policy {
+        max_connections: Some(1),
+        ..Policy::new(written(POLICY), ServiceName::new(SERVICE))
+    });
+    let bed = Bed::with(model, workers, Limits::default());
+    bed.kernel.limits.lock().unwrap().insert(POLICY.into(), 1);
+    bed
+}
+
+/// Stops a proxy while a request is held on a connection that another worker opened, most likely.
+async fn stop_around_a_request(protocol: Protocol, speaks: Speaks) {
+    let gate = Arc::new(Semaphore::new(1));
+    let opened = gate.clone();
+    let server = Server::http(speaks, move |_| {
+        let gate = opened.clone();
+        async move {
+            gate.acquire().await.unwrap().forget();
+            Response::new(text("done"))
+        }
+    })
+    .await;
+    let bed = one_connection(service(protocol, &[(server.address, "v1")]), 8);
+    let address = bed.address();
+    assert_eq!(fetch(address, get("/").body(empty()).unwrap()).await.body, "done");
+    let held = tokio::spawn(async move { fetch(address, get("/").body(empty()).unwrap()).await });
+    until("the request upstream", || server.counts.requests() == 2).await;
+    let stopping = tokio::spawn(bed.proxy.stop(PATIENCE));
+    until("closed listeners", || {
+        std::net::TcpStream::connect(address).is_err()
+    })
+    .await;
+    gate.add_permits(1);
+    let answer = held.await.unwrap();
+    assert_eq!(
+        (answer.reason(), answer.body.as_str()),
+        ("", "done"),
+        "{speaks:?}"
+    );
+    assert_eq!(stopping.await.unwrap().cut, 0);
+    assert_eq!(server.counts.connections(), 1);
+}
+
+#[tokio::test]
+async fn a_request_in_flight_keeps_its_connection_when_the_worker_that_opened_it_is_done() {
+    // A request comes to the worker that opened the connection one time in eight; not each time.
+    for _ in 0..4 {
+        stop_around_a_request(Protocol::Http, Speaks::Http1).await;
+        stop_around_a_request(Protocol::Http2, Speaks::Http2).await;
+    }
+}
+
 #[tokio::test]
 async fn what_does_not_end_is_cut_at_the_deadline() {
     let server = slow(PATIENCE * 6).await;
     let bed = Bed::start(service(Protocol::Http, &[(server.address, "v1")]));
     let address = bed.address();
     let request = tokio::spawn(exchange(address, b"GET / HTTP/1.1\r\nhost: a\r\n\r\n"));
-    super::bed::until("the request upstream", || server.counts.requests() == 1).await;
+    until("the request upstream", || server.counts.requests() == 1).await;
     let log = bed.log.clone();
     let begun = Instant::now();
     assert_eq!(bed.proxy.stop(Duration::from_millis(200)).await.cut, 1);
@@ -115,7 +177,7 @@ async fn a_successor_takes_over_without_a_lost_request() {
         .collect();
     let more = |from: usize| {
         let served = served.clone();
-        async move { super::bed::until("requests", || served.load(SeqCst) > from + 200).await }
+        async move { until("requests", || served.load(SeqCst) > from + 200).await }
     };
     more(0).await;
     let live = Arc::new(Live::new(Snapshot::build(model(), 1)));
@@ -164,7 +226,7 @@ async fn a_client_that_never_ends_its_head_is_let_go() {
             .expect("the connection is closed");
     }
     let kind = proxy::error::Kind::HeadTimeout;
-    super::bed::until("the counts", || bed.proxy.stats().totals().reason(kind) == 3).await;
+    until("the counts", || bed.proxy.stats().totals().reason(kind) == 3).await;
     // An idle one is not slow.
     let mut client = Http1::connect(bed.address()).await;
     client.get("/").await;

@@ -2,11 +2,13 @@
 //!
 //! It does not decide whether another attempt is made.
 
+use std::error::Error as _;
+
 use http::Request;
 use hyper::client::conn::TrySendError;
 
 use crate::proxy::{
-    body::RequestBody,
+    body::{BodyError, RequestBody},
     error::{Kind, ProxyError},
 };
 
@@ -64,14 +66,22 @@ impl Failed {
 
 fn of_http1(error: &hyper::Error) -> ProxyError {
     tracing::debug!(%error, "upstream request failed");
-    if error.is_user() {
-        // The only thing of ours that hyper can fail on is the body, which is the client's.
+    if is_of_body(error) {
         ProxyError::new(Kind::ClientDisconnected, "the request's body broke off")
     } else if error.is_parse() {
         ProxyError::new(Kind::UpstreamProtocolError, "protocol error")
-    } else if error.is_incomplete_message() {
+    } else if error.is_incomplete_message() || error.is_user() {
+        // What hyper takes for ours beside the body is that nobody drives the connection any more.
         ProxyError::new(Kind::UpstreamReset, "connection termination")
     } else {
         ProxyError::new(Kind::UpstreamReset, "remote reset")
     }
 }
+
+/// Whether the request's body failed, or ended before its length: it is the client's.
+fn is_of_body(error: &hyper::Error) -> bool {
+    error.is_body_write_aborted() || error.source().is_some_and(|cause| cause.is::<BodyError>())
+}
+
+#[cfg(test)]
+mod tests;
