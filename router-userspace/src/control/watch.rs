@@ -56,11 +56,11 @@ impl Touched {
         Suspects::Files(std::mem::take(&mut names.settled))
     }
 
-    /// Everything.
+    /// Everything; no files when all was taken before.
     pub fn take_all(&self) -> Suspects {
         let mut names = std::mem::take(&mut *self.names());
         names.settled.append(&mut names.open);
-        if names.any || names.settled.is_empty() {
+        if names.any {
             Suspects::All
         } else {
             Suspects::Files(names.settled)
@@ -184,7 +184,7 @@ mod tests {
             touched.take_all(),
             Suspects::Files(["a".into(), "c".into()].into())
         );
-        assert_eq!(touched.take_all(), Suspects::All);
+        assert_eq!(touched.take_all(), Suspects::Files([].into()));
     }
 
     #[test]
