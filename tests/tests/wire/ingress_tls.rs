@@ -89,10 +89,7 @@ impl Client {
     }
 
     async fn http1(&self, address: SocketAddr, host: &str) -> Http1 {
-        let stream = self.connect(address, host).await.unwrap();
-        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
-        tokio::spawn(connection.with_upgrades());
-        Http1(sender)
+        over(self.connect(address, host).await.unwrap()).await
     }
 
     async fn http2(&self, address: SocketAddr, host: &str) -> Http2 {
@@ -103,6 +100,13 @@ impl Client {
         tokio::spawn(connection);
         Http2(sender)
     }
+}
+
+/// A client of HTTP/1.1 on a connection.
+async fn over(stream: TlsStream<TcpStream>) -> Http1 {
+    let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
+    tokio::spawn(connection.with_upgrades());
+    Http1(sender)
 }
 
 /// The certificate that a server shows.
@@ -334,9 +338,9 @@ async fn a_port_changes_from_plain_text_to_tls_and_back() {
     let deadline = tokio::time::Instant::now() + PATIENCE;
     let mut kept = loop {
         assert!(tokio::time::Instant::now() < deadline, "TLS is not spoken");
-        // Connections that the listener of before accepts meet nobody who speaks TLS.
-        if client.connect(port.address(), "shop.test").await.is_ok() {
-            break client.http1(port.address(), "shop.test").await;
+        // Connections that the listener of before accepts meet nobody who speaks TLS; each worker has one.
+        if let Ok(stream) = client.connect(port.address(), "shop.test").await {
+            break over(stream).await;
         }
     };
     assert_eq!(kept.get("/").await.body, "v1");
