@@ -23,6 +23,7 @@ mod wire {
     mod drain;
     mod early;
     mod faults;
+    mod giving_up;
     mod grpc;
     mod http2;
     mod hygiene;

@@ -98,7 +98,7 @@ impl Schedule {
 
     /// The maps are not in step.
     pub fn reconcile_again(&mut self, now: Instant) {
-        self.reconcile_at = now + RETRY_AFTER;
+        self.reconcile_at = self.reconcile_at.min(now + RETRY_AFTER);
     }
 
     /// When the next thing is due.
@@ -213,6 +213,20 @@ mod tests {
             schedule.due(start + Duration::from_millis(ms)) == Some(Due::Reload)
         });
         assert_eq!(reloaded, Some(500));
+    }
+
+    #[test]
+    fn failures_do_not_put_off_the_next_try() {
+        let start = Instant::now();
+        let mut schedule = Schedule::new(start);
+        schedule.reconcile_again(start);
+        let tried = (0..100).map(|n| n * 100).find(|&ms| {
+            let now = start + Duration::from_millis(ms);
+            let due = schedule.due(now);
+            schedule.reconcile_again(now);
+            due == Some(Due::Reconcile)
+        });
+        assert_eq!(tried, Some(500));
     }
 
     #[test]

@@ -87,7 +87,7 @@ impl<'v> Admission<'v> {
                 fresh,
                 breaker: self.limits.map(|limits| limits.breaker),
                 uses: self.limits.and_then(|l| l.limits.max_requests_per_connection),
-                may_wait: self.max_pending() > 0,
+                may_crowd: self.max_pending() == 0 && self.waits != Waits::Never,
                 turn: &mut self.turn,
             };
             let lent = {

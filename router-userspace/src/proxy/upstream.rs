@@ -125,7 +125,7 @@ impl Lease {
                     .await
                     .map(|response| response.map(Received::Http1))
                     .map_err(Failed::http1),
-                Some(Sending::Http2(sending)) => Ok(sending?.await?.map(Received::from)),
+                Some(Sending::Http2(sending)) => Ok(sending?.await?.map(Received::Http2)),
                 // A stream was sent with it already.
                 None => Err(Failed::spent()),
             }
@@ -134,21 +134,31 @@ impl Lease {
 
     /// Gives the connection back: its exchange is over, both bodies were whole.
     pub(crate) fn release(mut self) {
-        if let Some(Lent::Http1(connection)) = self.connection.take_if(|c| matches!(c, Lent::Http1(_)))
-            && self.uses.is_none_or(|uses| connection.uses < uses.get())
-        {
-            self.slot.keep(connection);
+        match self.connection.take() {
+            Some(Lent::Http1(connection)) if self.uses.is_none_or(|uses| connection.uses < uses.get()) => {
+                self.slot.keep(connection);
+            }
+            Some(Lent::Http2(connection, sender)) => self.give_back(connection, sender),
+            _ => {}
         }
+    }
+
+    /// Gives a stream back.
+    fn give_back(&self, connection: Arc<Http2>, sender: Option<SendRequest<Bytes>>) {
+        connection.streams.fetch_sub(1, Relaxed);
+        // Before anybody is told: an idle connection that somebody holds cannot be closed to make room.
+        drop((connection, sender));
+        self.slot.vacated();
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
         if let Some(Lent::Http2(connection, sender)) = self.connection.take() {
-            connection.streams.fetch_sub(1, Relaxed);
-            // Before anybody is told: an idle connection that somebody holds cannot be closed to make room.
-            drop((connection, sender));
-            self.slot.vacated();
+            if sender.is_none() {
+                connection.cancelled.fetch_add(1, Relaxed);
+            }
+            self.give_back(connection, sender);
         }
     }
 }

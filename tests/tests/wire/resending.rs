@@ -1,7 +1,10 @@
 //! Attempts that follow one whose request is still on its way: what is sent again is whole, and what came before ends.
 
 use std::{
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
     time::Duration,
 };
 
@@ -14,7 +17,7 @@ use router_rules::{
     model::{Model, Protocol, Rule},
 };
 use router_userspace::proxy::Limits;
-use tokio::{sync::oneshot, time::timeout};
+use tokio::{net::TcpStream, sync::oneshot, time::timeout};
 
 use super::{
     bed::{Bed, SERVICE, rule, service, until},
@@ -88,20 +91,20 @@ impl Hasty {
     fn taken(&self) -> Vec<Taken> {
         self.taken.lock().unwrap().clone()
     }
+}
 
-    /// The service with this endpoint, and one retry.
-    fn model(&self, protocol: Protocol) -> Model {
-        let mut model = service(protocol, &[(self.server.address, "v1")]);
-        model.rules.push(Rule {
-            timeout: Some(Duration::from_secs(60)),
-            retries: Some(Retries {
-                attempts: 1,
-                per_try_timeout: None,
-            }),
-            ..rule("retry")
-        });
-        model
-    }
+/// The service with this endpoint, and one retry.
+fn retried(server: &Server, protocol: Protocol) -> Model {
+    let mut model = service(protocol, &[(server.address, "v1")]);
+    model.rules.push(Rule {
+        timeout: Some(Duration::from_secs(60)),
+        retries: Some(Retries {
+            attempts: 1,
+            per_try_timeout: None,
+        }),
+        ..rule("retry")
+    });
+    model
 }
 
 const PROTOCOLS: [(Speaks, Protocol); 2] =
@@ -126,7 +129,7 @@ async fn body_that_grows_during_the_wait(speaks: Speaks, protocol: Protocol) {
     let bound = limits.replay_bytes;
     assert!(GROWTH > bound);
     let hasty = Hasty::new(speaks).await;
-    let bed = Bed::with(hasty.model(protocol), 1, limits);
+    let bed = Bed::with(retried(&hasty.server, protocol), 1, limits);
     let mut client = Http2::connect(bed.address()).await;
     let (sender, body) = channel();
     sender.send(Ok(beginning())).unwrap();
@@ -169,7 +172,7 @@ async fn a_body_is_never_sent_again_without_its_beginning() {
 async fn an_attempt_that_another_follows_ends_though_its_client_pauses() {
     for (speaks, protocol) in PROTOCOLS {
         let hasty = Hasty::new(speaks).await;
-        let bed = Bed::start(hasty.model(protocol));
+        let bed = Bed::start(retried(&hasty.server, protocol));
         let mut client = Http2::connect(bed.address()).await;
         let (sender, body) = channel();
         sender.send(Ok(beginning())).unwrap();
@@ -191,5 +194,53 @@ async fn an_attempt_that_another_follows_ends_though_its_client_pauses() {
             (Some(BEGINNING), 2000, Some(true)),
             "{speaks:?}"
         );
+    }
+}
+
+/// The first attempt waits for the window of an endpoint that has answered it; the second gets through.
+#[tokio::test]
+async fn an_attempt_that_another_follows_ends_though_its_endpoint_takes_no_more() {
+    // Of half a response, which goes with the attempt, and of a whole one.
+    for is_whole in [false, true] {
+        let resets = Arc::new(AtomicUsize::new(0));
+        let seen = resets.clone();
+        let server = Server::raw(move |stream: TcpStream, counts| {
+            let seen = seen.clone();
+            async move {
+                let mut builder = h2::server::Builder::new();
+                builder.initial_window_size(10);
+                let mut connection = builder.handshake::<_, Bytes>(stream).await.unwrap();
+                while let Some(Ok((request, mut respond))) = connection.accept().await {
+                    let number = counts.requests.fetch_add(1, SeqCst);
+                    let seen = seen.clone();
+                    let mut body = request.into_body();
+                    tokio::spawn(async move {
+                        if number == 0 {
+                            let head = Response::builder().status(503).body(()).unwrap();
+                            let mut stream = respond.send_response(head, is_whole).unwrap();
+                            let reason = std::future::poll_fn(|cx| stream.poll_reset(cx)).await;
+                            assert_eq!(reason.unwrap(), h2::Reason::CANCEL);
+                            seen.fetch_add(1, SeqCst);
+                            return;
+                        }
+                        while let Some(Ok(bytes)) = body.data().await {
+                            body.flow_control().release_capacity(bytes.len()).unwrap();
+                        }
+                        respond.send_response(Response::new(()), true).unwrap();
+                    });
+                }
+            }
+        })
+        .await;
+        let bed = Bed::start(retried(&server, Protocol::Http2));
+        let mut client = Http2::connect(bed.address()).await;
+        let (sender, body) = channel();
+        for _ in 0..3 {
+            sender.send(Ok(beginning())).unwrap();
+        }
+        drop(sender);
+        let request = Request::post(format!("http://{SERVICE}/")).body(body).unwrap();
+        assert_eq!(client.send(request).await.status(), 200, "{is_whole}");
+        until("the first attempt's end", || resets.load(SeqCst) == 1).await;
     }
 }

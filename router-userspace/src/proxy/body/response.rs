@@ -80,6 +80,7 @@ impl ResponseBody {
         exchange.complete();
         if let Source::Upstream(upstream) = &mut self.source {
             upstream.under_way = UnderWay::default();
+            upstream.body.stop_upload();
             let whole = exchange.request.as_ref().is_none_or(|request| request.is_whole());
             if let Some(lease) = upstream.lease.take().filter(|_| whole) {
                 lease.release();
@@ -93,6 +94,7 @@ impl ResponseBody {
         }
         if let Source::Upstream(upstream) = &mut self.source {
             upstream.under_way = UnderWay::default();
+            upstream.body.stop_upload();
             upstream.lease = None;
         }
     }

@@ -7,21 +7,19 @@ use std::{
     future::{Future, poll_fn},
     io,
     pin::Pin,
-    sync::atomic::{AtomicU32, AtomicUsize},
+    sync::atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed},
     task::{Context, Poll, Waker, ready},
 };
 
 use bytes::Bytes;
-use h2::{
-    RecvStream,
-    client::{Builder, Connection, ResponseFuture, SendRequest},
-};
+use h2::client::{Builder, Connection, ResponseFuture, SendRequest};
 use http::{HeaderValue, Method, Request, Response, header::CONTENT_LENGTH};
 use http_body::Body as _;
 use tokio::{net::TcpStream, sync::oneshot, task::JoinHandle, time::timeout};
+use tokio_util::task::AbortOnDropHandle;
 
 use self::pipe::Pipe;
-use super::{ConnectError, failed::Failed};
+use super::{ConnectError, failed::Failed, received::Streamed};
 use crate::proxy::{body::RequestBody, limits::Limits};
 
 mod pipe;
@@ -34,6 +32,14 @@ const SEND_BUFFER: usize = 1024 * 1024;
 /// of the connection's window, would end the connection with all of its streams.
 const FRAMES_OVERHEAD: usize = 16 * 1024 * 1024;
 
+/// Streams that may be cancelled on a connection that others share. To `h2` what still comes on them waits to be read for as
+/// long as the connection lives: of each, [`FRAMES_OVERHEAD`] has room for 256 small frames.
+const MOST_CANCELLED: u32 = 256;
+
+/// Cancelled streams that are remembered for a second (`h2`), so that what still comes on them is let pass. What comes on one
+/// that is forgotten is answered by a reset, and a thousand such answers end the connection.
+const REMEMBERED_RESETS: usize = 4 * MOST_CANCELLED as usize;
+
 /// An open connection, shared by its streams.
 pub(super) struct Http2 {
     sender: SendRequest<Bytes>,
@@ -41,6 +47,8 @@ pub(super) struct Http2 {
     pub(super) streams: AtomicUsize,
     /// Requests that it was lent for; written under the lock of its list.
     pub(super) uses: AtomicU32,
+    /// Leases that ended before their exchange was over.
+    pub(super) cancelled: AtomicU32,
     task: JoinHandle<()>,
 }
 
@@ -65,30 +73,30 @@ impl Http2 {
             .max_header_list_size(u32::try_from(limits.head_bytes).unwrap_or(u32::MAX))
             .max_send_buffer_size(SEND_BUFFER)
             .data_frame_budget(FRAMES_OVERHEAD)
+            .max_concurrent_reset_streams(REMEMBERED_RESETS)
             .handshake(stream)
             .await
             .map_err(io::Error::other)?;
         let (allows, allowed) = oneshot::channel();
         let driven = drive(connection, sender.clone(), allows);
-        let task = tokio::spawn(async move {
+        // Whoever gives up before the endpoint says anything leaves no connection that nobody knows.
+        let task = AbortOnDropHandle::new(tokio::spawn(async move {
             if let Err(error) = driven.await {
                 tracing::debug!(%error, "upstream connection ended");
             }
             drop(open);
-        });
+        }));
         match timeout(limits.connect_timeout, allowed).await {
             Ok(Ok(())) => {}
             Ok(Err(_)) => return Err(io::Error::other("the endpoint does not speak HTTP/2").into()),
-            Err(_) => {
-                task.abort();
-                return Err(ConnectError::TimedOut);
-            }
+            Err(_) => return Err(ConnectError::TimedOut),
         }
         let connection = Self {
             sender: sender.clone(),
             streams: AtomicUsize::new(1),
             uses: AtomicU32::new(1),
-            task,
+            cancelled: AtomicU32::new(0),
+            task: task.detach(),
         };
         Ok((connection, sender))
     }
@@ -111,6 +119,11 @@ impl Http2 {
     /// nobody waits for it any more. At least one, which waits where none is allowed for now.
     pub(super) fn allowed(&self) -> usize {
         self.sender.current_max_send_streams().max(1)
+    }
+
+    /// True when another connection should take its place.
+    pub(super) fn is_worn(&self) -> bool {
+        self.cancelled.load(Relaxed) >= MOST_CANCELLED
     }
 
     /// Closes it, as soon as nobody has a sender any more. The task ends with its socket.
@@ -177,7 +190,7 @@ pub(super) struct Answering {
 }
 
 impl Future for Answering {
-    type Output = Result<Response<RecvStream>, Failed>;
+    type Output = Result<Response<Streamed>, Failed>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
@@ -187,12 +200,9 @@ impl Future for Answering {
             this.pipe = None;
         }
         let response = ready!(Pin::new(&mut this.response).poll(cx));
-        if response.is_ok()
-            && let Some(pipe) = this.pipe.take()
-        {
-            // Endpoint and client may both go on sending.
-            tokio::spawn(pipe);
-        }
+        // Endpoint and client may both go on sending.
+        let upload = |pipe| AbortOnDropHandle::new(tokio::spawn(pipe));
+        let response = response.map(|r| r.map(|stream| Streamed::new(stream, this.pipe.take().map(upload))));
         Poll::Ready(response.map_err(|error| Failed::http2(&error)))
     }
 }

@@ -179,7 +179,7 @@ impl Pool {
             target,
             fresh,
             uses,
-            may_wait,
+            may_crowd,
             ..
         } = wanted;
         let policy = target.policy.as_deref();
@@ -197,9 +197,8 @@ impl Pool {
         match self.make_room(slot, fresh, uses).await {
             Some(Room::Reused(lease)) => return Ok(Claimed::Reused(lease)),
             Some(Room::Evicted) => WorkerStats::add(&stats.evictions, 1),
-            None if may_wait => return Err(ConnectError::LimitReached),
+            None if !may_crowd => return Err(ConnectError::LimitReached),
             None => {
-                // A stream that waits within its connection is better than none.
                 let connection = slot.reuse_http2(|_| self.limits.streams_per_connection, uses);
                 let lease = connection.map(|connection| Lease::http2(connection, slot.clone(), true));
                 return lease.map(Claimed::Reused).ok_or(ConnectError::LimitReached);
@@ -344,8 +343,8 @@ pub(crate) struct Wanted<'w> {
     pub(crate) breaker: Option<&'w Arc<Breaker>>,
     /// Requests that a connection may serve; none: any number.
     pub(crate) uses: Option<NonZeroU32>,
-    /// Whether the request may wait in line for a connection.
-    pub(crate) may_wait: bool,
+    /// Whether it may wait for a stream within a connection, where there is neither another nor a line to wait in.
+    pub(crate) may_crowd: bool,
     /// The turn of a request that waits. It is over when there is a connection, or a place for one.
     pub(crate) turn: &'w mut Option<Turn>,
 }

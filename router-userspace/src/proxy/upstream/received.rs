@@ -11,6 +11,7 @@ use bytes::Bytes;
 use h2::RecvStream;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
+use tokio_util::task::AbortOnDropHandle;
 
 /// The body of an endpoint's response.
 pub(crate) enum Received {
@@ -18,11 +19,22 @@ pub(crate) enum Received {
     Http2(Streamed),
 }
 
-/// The body of a stream of HTTP/2.
+/// The body of a stream of HTTP/2, which ends with it: what is left of the request then is of no use to anybody.
 pub(crate) struct Streamed {
     stream: RecvStream,
     /// Only trailers may be left.
     data_ended: bool,
+    /// Sends the rest of the request meanwhile.
+    upload: Option<AbortOnDropHandle<()>>,
+}
+
+impl Received {
+    /// The exchange is over: nothing more of the request is sent.
+    pub(crate) fn stop_upload(&mut self) {
+        if let Self::Http2(body) = self {
+            body.upload = None;
+        }
+    }
 }
 
 /// A response's body broke off.
@@ -34,16 +46,15 @@ pub(crate) enum BrokenOff {
     Http2(#[source] h2::Error),
 }
 
-impl From<RecvStream> for Received {
-    fn from(stream: RecvStream) -> Self {
-        Self::Http2(Streamed {
+impl Streamed {
+    pub(super) const fn new(stream: RecvStream, upload: Option<AbortOnDropHandle<()>>) -> Self {
+        Self {
             stream,
             data_ended: false,
-        })
+            upload,
+        }
     }
-}
 
-impl Streamed {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, h2::Error>>> {
         if !self.data_ended {
             match ready!(self.stream.poll_data(cx)) {

@@ -113,7 +113,8 @@ impl Slot {
     /// Keeps a connection that others may open streams on.
     pub(super) fn share(&self, connection: &Arc<Http2>) {
         let mut shared = lock(&self.shared);
-        if !self.retired.load(Relaxed) {
+        // Beyond the bound it serves the request that it was opened for.
+        if !self.retired.load(Relaxed) && shared.len() < self.bound {
             shared.push((Instant::now(), connection.clone()));
         }
     }
@@ -134,7 +135,11 @@ impl Slot {
     ) -> Option<(Arc<Http2>, SendRequest<Bytes>)> {
         let mut shared = lock(&self.shared);
         let spent = |count: u32| uses.is_some_and(|uses| count >= uses.get());
-        shared.retain(|(_, connection)| !connection.is_closed() && !spent(connection.uses.load(Relaxed)));
+        // Under a limit there may be no place for another connection.
+        let is_replaceable = |c: &Http2| self.target.policy.is_none() || c.streams.load(Relaxed) == 0;
+        let is_over =
+            |c: &Http2| c.is_closed() || spent(c.uses.load(Relaxed)) || c.is_worn() && is_replaceable(c);
+        shared.retain(|(_, connection)| !is_over(connection));
         loop {
             let place = shared
                 .iter()
@@ -179,7 +184,9 @@ impl Slot {
         }
         drop(idle);
         let mut shared = lock(&self.shared);
-        let position = shared.iter().position(|(_, c)| c.streams.load(Relaxed) == 0)?;
+        // Whoever has just given back its last stream may hold it for a moment.
+        let unused = |c: &Arc<Http2>| c.streams.load(Relaxed) == 0 && Arc::strong_count(c) == 1;
+        let position = shared.iter().position(|(_, c)| unused(c))?;
         let (_, connection) = shared.remove(position);
         drop(shared);
         Arc::into_inner(connection).map(Http2::close)
