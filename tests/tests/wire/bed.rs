@@ -4,7 +4,7 @@ use std::{
     collections::{HashMap, HashSet},
     fs, io,
     net::{IpAddr, Ipv4Addr, SocketAddr},
-    os::fd::{AsRawFd, BorrowedFd},
+    os::fd::{AsRawFd, BorrowedFd, RawFd},
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
@@ -95,27 +95,19 @@ pub struct Kernel {
 
 struct Claim {
     policy: String,
+    socket: RawFd,
     inode: String,
 }
 
-fn inode(socket: &BorrowedFd<'_>) -> String {
-    let link = format!("/proc/self/fd/{}", socket.as_raw_fd());
+fn inode(socket: RawFd) -> String {
+    let link = format!("/proc/self/fd/{socket}");
     fs::read_link(link).map_or_else(|_| String::new(), |p| p.to_string_lossy().into_owned())
 }
 
-fn open_inodes() -> HashSet<String> {
-    let links = fs::read_dir("/proc/self/fd").into_iter().flatten().flatten();
-    links
-        .filter_map(|entry| fs::read_link(entry.path()).ok())
-        .map(|path| path.to_string_lossy().into_owned())
-        .collect()
-}
-
-/// Forgets claims whose sockets are closed, and counts those of `policy`. The lock is held while the process is asked
-/// for its sockets, so that no claim is younger than the answer.
+/// Forgets claims whose sockets are closed, and counts those of `policy`. The number of a closed socket may be another's,
+/// the inode is not.
 fn count_open(claimed: &mut Vec<Claim>, policy: &str) -> usize {
-    let open = open_inodes();
-    claimed.retain(|claim| open.contains(&claim.inode));
+    claimed.retain(|claim| inode(claim.socket) == claim.inode);
     claimed.iter().filter(|claim| claim.policy == policy).count()
 }
 
@@ -144,7 +136,7 @@ impl Enforcement for Kernel {
         let Some(policy) = policy else {
             return Ok(());
         };
-        let inode = inode(&socket);
+        let inode = inode(socket.as_raw_fd());
         let mut claimed = self.claimed.lock().unwrap();
         let open = count_open(&mut claimed, policy);
         if self
@@ -164,13 +156,14 @@ impl Enforcement for Kernel {
         *peak = (*peak).max(open + 1);
         claimed.push(Claim {
             policy: policy.to_owned(),
+            socket: socket.as_raw_fd(),
             inode,
         });
         Ok(())
     }
 
     fn over_limit(&self, socket: BorrowedFd<'_>) -> bool {
-        self.refused.lock().unwrap().remove(&inode(&socket))
+        self.refused.lock().unwrap().remove(&inode(socket.as_raw_fd()))
     }
 
     fn has_room(&self, policy: &str) -> bool {

@@ -505,6 +505,15 @@ async fn a_client_that_goes_away_ends_a_wait_between_attempts() {
     assert_eq!(server.counts.requests(), 2);
 }
 
+async fn delay_began(bed: &Bed) {
+    until("the connection", || {
+        bed.proxy.stats().totals().downstream_active() == 1
+    })
+    .await;
+    // waits: for the request to have been read and its delay to have begun, which shows nowhere.
+    tokio::time::sleep(Duration::from_millis(200)).await;
+}
+
 #[tokio::test]
 async fn a_client_that_goes_away_ends_its_delay() {
     let bed = Bed::start(delayed(service(Protocol::Http, &[(nobody().await, "v1")])));
@@ -513,10 +522,7 @@ async fn a_client_that_goes_away_ends_its_delay() {
         .write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n")
         .await
         .unwrap();
-    until("the connection", || {
-        bed.proxy.stats().totals().downstream_active() == 1
-    })
-    .await;
+    delay_began(&bed).await;
     drop(stream);
     assert_eq!(bed.lines(1).await[0].reason, "client-disconnected");
     let mut raw = Raw::connect(bed.address()).await;
@@ -535,12 +541,7 @@ async fn a_client_that_goes_away_ends_its_delay_before_its_body_is_read() {
     let mut stream = TcpStream::connect(bed.address()).await.unwrap();
     let request = "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\n\r\nhello";
     stream.write_all(request.as_bytes()).await.unwrap();
-    until("the connection", || {
-        bed.proxy.stats().totals().downstream_active() == 1
-    })
-    .await;
-    // waits: for the delay to have begun, which shows nowhere.
-    tokio::time::sleep(Duration::from_millis(200)).await;
+    delay_began(&bed).await;
     drop(stream);
     assert_eq!(bed.lines(1).await[0].reason, "client-disconnected");
 }

@@ -166,10 +166,14 @@ impl Drop for Closing {
     }
 }
 
-/// An address that refuses connections.
+/// An address that refuses connections. It stays bound, so that no other test listens there later.
 pub async fn nobody() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    listener.local_addr().unwrap()
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
+    socket.bind(&any.into()).unwrap();
+    let address = socket.local_addr().unwrap().as_socket().unwrap();
+    std::mem::forget(socket);
+    address
 }
 
 /// A listener whose queue is full, so that connecting to it takes for ever.
