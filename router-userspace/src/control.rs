@@ -153,7 +153,12 @@ impl Control {
             }
             while let Some(due) = self.schedule.due(clock::now()) {
                 match due {
-                    Due::Reload => self.follow(Touched::take_all),
+                    Due::Reload => {
+                        self.follow(|touched| touched.take_due(clock::now()));
+                        if self.parts.touched.is_open() {
+                            self.schedule.config_touched(clock::now());
+                        }
+                    }
                     Due::ReloadSettled => self.follow(Touched::take_settled),
                     Due::Ejections => self.reconcile(),
                     Due::Scan => self.scan(),
@@ -195,7 +200,7 @@ impl Control {
     }
 
     /// Puts in force what was touched.
-    fn follow(&mut self, take: fn(&Touched) -> Suspects) {
+    fn follow(&mut self, take: impl FnOnce(&Touched) -> Suspects) {
         let started = clock::now();
         self.noticed = self.parts.touched.take_since();
         let suspects = take(&self.parts.touched);

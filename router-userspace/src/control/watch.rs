@@ -1,7 +1,7 @@
 //! Tells control what in the configuration directory was touched. It reads nothing.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc::SyncSender},
     time::Instant,
@@ -12,7 +12,10 @@ use notify::{
     event::{AccessKind, AccessMode, ModifyKind},
 };
 
-use super::Event;
+use super::{
+    Event,
+    schedule::{CONFIG_QUIET, CONFIG_WAIT_AT_MOST},
+};
 use crate::{clock, config::Suspects};
 
 /// Touched files that are remembered by name; with more, all are suspected.
@@ -27,11 +30,25 @@ struct Names {
     /// Whole again: moved here, removed, or closed after writing.
     settled: BTreeSet<PathBuf>,
     /// Perhaps only half written.
-    open: BTreeSet<PathBuf>,
+    open: BTreeMap<PathBuf, Written>,
     /// Names were lost.
     any: bool,
     /// Since when there is something that nobody took.
     since: Option<Instant>,
+}
+
+/// When a file was written that has not been closed.
+#[derive(Clone, Copy, Debug)]
+struct Written {
+    first: Instant,
+    last: Instant,
+}
+
+impl Written {
+    /// True when it was left alone for a while, or is written without end.
+    fn is_due(self, now: Instant) -> bool {
+        self.last + CONFIG_QUIET <= now || self.first + CONFIG_WAIT_AT_MOST <= now
+    }
 }
 
 impl Touched {
@@ -46,31 +63,44 @@ impl Touched {
         self.names().since.take()
     }
 
-    /// What is whole again; what is being written stays.
-    pub fn take_settled(&self) -> Suspects {
-        let mut names = self.names();
-        if names.any {
-            drop(names);
-            return self.take_all();
-        }
-        Suspects::Files(std::mem::take(&mut names.settled))
+    /// True when something is being written, and is to be read later.
+    pub fn is_open(&self) -> bool {
+        !self.names().open.is_empty()
     }
 
-    /// Everything; no files when all was taken before.
-    pub fn take_all(&self) -> Suspects {
-        let mut names = std::mem::take(&mut *self.names());
-        names.settled.append(&mut names.open);
+    /// What is whole again; what is being written stays.
+    pub fn take_settled(&self) -> Suspects {
+        self.take(|_| false)
+    }
+
+    /// What is whole again, and what has been written for so long that it is read as it is at `now`. What somebody has just
+    /// begun to write stays: other files may keep the configuration from ever being quiet.
+    pub fn take_due(&self, now: Instant) -> Suspects {
+        self.take(|written| written.is_due(now))
+    }
+
+    fn take(&self, is_due: impl Fn(Written) -> bool) -> Suspects {
+        let mut names = self.names();
         if names.any {
-            Suspects::All
-        } else {
-            Suspects::Files(names.settled)
+            *names = Names::default();
+            return Suspects::All;
         }
+        let mut taken = std::mem::take(&mut names.settled);
+        names.open.retain(|path, written| {
+            let stays = !is_due(*written);
+            if !stays {
+                taken.insert(path.clone());
+            }
+            stays
+        });
+        Suspects::Files(taken)
     }
 
     /// Something was done to these files; none are known when events were lost.
     fn note(&self, event: notify::Result<notify::Event>) {
         let mut names = self.names();
-        names.since.get_or_insert_with(clock::now);
+        let now = clock::now();
+        names.since.get_or_insert(now);
         let paths = match &event {
             Ok(event) if !event.need_rescan() => &event.paths[..],
             _ => &[],
@@ -88,7 +118,11 @@ impl Touched {
                 names.settled.insert(path.clone());
             } else {
                 names.settled.remove(path);
-                names.open.insert(path.clone());
+                let begun = Written {
+                    first: now,
+                    last: now,
+                };
+                names.open.entry(path.clone()).or_insert(begun).last = now;
             }
         }
     }
@@ -180,11 +214,14 @@ mod tests {
         note(&touched, CLOSED, "a");
         note(&touched, WRITTEN, "c");
         assert!(touched.is_settled());
-        assert_eq!(
-            touched.take_all(),
-            Suspects::Files(["a".into(), "c".into()].into())
-        );
-        assert_eq!(touched.take_all(), Suspects::Files([].into()));
+        let now = clock::now();
+        assert_eq!(touched.take_due(now), Suspects::Files(["a".into()].into()));
+        // Others may be written without a pause; this one is read when it was left alone, or has taken too long.
+        assert!(touched.is_open());
+        let later = now + CONFIG_QUIET;
+        assert_eq!(touched.take_due(later), Suspects::Files(["c".into()].into()));
+        assert!(!touched.is_open());
+        assert_eq!(touched.take_due(later), Suspects::Files([].into()));
     }
 
     #[test]
@@ -196,7 +233,7 @@ mod tests {
         for number in 0..=MAX_TOUCHED {
             note(&touched, MOVED, &number.to_string());
         }
-        assert_eq!(touched.take_all(), Suspects::All);
+        assert_eq!(touched.take_due(clock::now()), Suspects::All);
         assert!(!touched.is_settled());
     }
 }
