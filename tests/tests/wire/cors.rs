@@ -122,7 +122,7 @@ async fn other_requests_are_forwarded_and_only_allowed_origins_may_read() {
 
 #[tokio::test]
 async fn pages_may_read_refusals_and_redirects_too() {
-    let mut model = service(Protocol::Http, &[(nobody().await, "v1")]);
+    let mut model = service(Protocol::Http, &[(nobody(), "v1")]);
     model.rules.push(shared("shared"));
     let mut bed = Bed::start(model.clone());
     let answer = ask(&bed, Method::GET, SHOP).await;

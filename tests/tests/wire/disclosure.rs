@@ -73,7 +73,7 @@ async fn a_request_that_asks_is_explained() {
 
 #[tokio::test]
 async fn refusals_are_explained_too() {
-    let bed = explaining(model(&[(nobody().await, "v1")]));
+    let bed = explaining(model(&[(nobody(), "v1")]));
     let answer = fetch(
         bed.address(),
         get("/new/a").header(ASKS, "").body(empty()).unwrap(),

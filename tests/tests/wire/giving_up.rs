@@ -5,11 +5,7 @@ use std::sync::{
     atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
 };
 
-use bytes::Bytes;
-use h2::{
-    Reason, RecvStream,
-    server::{Builder, SendResponse},
-};
+use h2::Reason;
 use http::{Request, Response};
 use http_body_util::BodyExt;
 use router_rules::{id::ServiceName, model::Protocol, policy::Policy};
@@ -22,26 +18,6 @@ use super::{
     frames::{DATA, END_HEADERS, END_STREAM, HEADERS, RST_STREAM, Raw, Received, frame},
     server::{Body, Server},
 };
-
-/// An endpoint that allows `streams` at once, and passes every request to `serve`.
-async fn endpoint<F>(streams: u32, serve: F) -> Server
-where
-    F: Fn(Request<RecvStream>, SendResponse<Bytes>) + Clone + Send + Sync + 'static,
-{
-    Server::raw(move |stream: TcpStream, counts| {
-        let serve = serve.clone();
-        async move {
-            let mut builder = Builder::new();
-            builder.max_concurrent_streams(streams);
-            let mut connection = builder.handshake(stream).await.unwrap();
-            while let Some(Ok((request, respond))) = connection.accept().await {
-                counts.requests.fetch_add(1, SeqCst);
-                serve(request, respond);
-            }
-        }
-    })
-    .await
-}
 
 fn request(method: &str, body: Body) -> Request<Body> {
     let uri = format!("http://{SERVICE}/");
@@ -92,7 +68,7 @@ async fn a_connection_whose_request_ended_while_it_was_opened_is_closed() {
 async fn an_upload_that_waits_for_the_window_is_reset_when_its_client_goes() {
     let resets = Arc::new(AtomicUsize::new(0));
     let seen = resets.clone();
-    let server = endpoint(100, move |request, mut respond| {
+    let server = Server::streams(100, move |request, mut respond| {
         let seen = seen.clone();
         tokio::spawn(async move {
             let mut stream = respond.send_response(Response::new(()), false).unwrap();
@@ -119,7 +95,7 @@ async fn an_upload_that_waits_for_the_window_is_reset_when_its_client_goes() {
 async fn an_upload_ends_with_its_response() {
     let resets = Arc::new(AtomicUsize::new(0));
     let seen = resets.clone();
-    let server = endpoint(1, move |request, mut respond| {
+    let server = Server::streams(1, move |request, mut respond| {
         let seen = seen.clone();
         tokio::spawn(async move {
             let mut stream = respond.send_response(Response::new(()), false).unwrap();

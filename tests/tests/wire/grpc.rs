@@ -216,7 +216,7 @@ async fn the_rules_timeout_is_a_status() {
 
 #[tokio::test]
 async fn retried_calls_send_their_message_again() {
-    let dead = super::server::nobody().await;
+    let dead = super::server::nobody();
     let mut peers = Peers::start(|model| {
         let endpoints = &mut model.services[0].ports[0].endpoints;
         let mut other = endpoints[0].clone();

@@ -213,7 +213,7 @@ async fn mirrors_that_refuse_stall_or_die_change_nothing() {
     });
     let (stalled, dying, original) = (stalled().await, dying.await, counting(Speaks::Http1).await);
     for (mirror, what) in [
-        (nobody().await, "refuses"),
+        (nobody(), "refuses"),
         (stalled.address, "does not read"),
         (dying.address, "closes"),
     ] {

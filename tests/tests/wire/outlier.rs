@@ -121,7 +121,7 @@ async fn endpoints_that_refuse_plain_connections_are_ejected() {
         let _ = stream.write_all(b"good").await;
     })
     .await;
-    let dead = nobody().await;
+    let dead = nobody();
     let instances = [(dead, "v1"), (good.address, "v1")];
     let bed = Bed::start(ejecting(service(Protocol::Tcp, &instances), detection(3, 50)));
     let connect = async || {
@@ -163,7 +163,7 @@ async fn with_retries_no_client_sees_the_endpoint_fail() {
 
 #[tokio::test]
 async fn refused_connections_resets_and_timeouts_count() {
-    let (dead, mute, good) = (nobody().await, silent().await, Server::named("good").await);
+    let (dead, mute, good) = (nobody(), silent().await, Server::named("good").await);
     let rude = Server::raw(|mut stream: TcpStream, _| async move {
         read_until(&mut stream, "\r\n\r\n").await;
     })

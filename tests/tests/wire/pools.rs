@@ -167,8 +167,7 @@ async fn idle_connections_to_an_endpoint_that_is_gone_do_not_wait_for_the_one_in
 async fn requests_that_waited_for_a_connection_take_its_failure() {
     const REQUESTS: u32 = 12;
     const CONNECT: Duration = Duration::from_millis(500);
-    let listener = nobody_accepts();
-    let address = listener.local_addr().unwrap().as_socket().unwrap();
+    let address = nobody_accepts();
     let limits = router_userspace::proxy::Limits {
         connect_timeout: CONNECT,
         ..Default::default()

@@ -144,7 +144,7 @@ async fn a_client_error_is_not_retried() {
 
 #[tokio::test]
 async fn another_endpoint_is_tried_first() {
-    let (bad, good, dead) = (failing(500).await, Server::named("good").await, nobody().await);
+    let (bad, good, dead) = (failing(500).await, Server::named("good").await, nobody());
     let instances = [(bad.address, "v1"), (dead, "v1"), (good.address, "v1")];
     let bed = Bed::start(retrying(service(Protocol::Http, &instances), 2, None, 10_000));
     for _ in 0..10 {
@@ -189,7 +189,7 @@ async fn a_small_body_is_sent_again_whole() {
 
 #[tokio::test]
 async fn a_large_body_moves_on_when_connecting_failed() {
-    let (dead, good) = (nobody().await, Server::echo(Speaks::Http1).await);
+    let (dead, good) = (nobody(), Server::echo(Speaks::Http1).await);
     let bed = Bed::start(retrying(
         service(Protocol::Http, &[(dead, "v1"), (good.address, "v1")]),
         1,
@@ -249,8 +249,7 @@ async fn the_time_of_a_try_runs_from_the_end_of_the_request() {
 /// A body that no attempt has asked for holds up no timeout.
 #[tokio::test]
 async fn an_upload_that_reaches_nobody_never_goes_past_the_timeout() {
-    let listener = nobody_accepts();
-    let address = listener.local_addr().unwrap().as_socket().unwrap();
+    let address = nobody_accepts();
     let bed = Bed::start(retrying(
         service(Protocol::Http, &[(address, "v1")]),
         3,
@@ -516,7 +515,7 @@ async fn delay_began(bed: &Bed) {
 
 #[tokio::test]
 async fn a_client_that_goes_away_ends_its_delay() {
-    let bed = Bed::start(delayed(service(Protocol::Http, &[(nobody().await, "v1")])));
+    let bed = Bed::start(delayed(service(Protocol::Http, &[(nobody(), "v1")])));
     let mut stream = TcpStream::connect(bed.address()).await.unwrap();
     stream
         .write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n")
@@ -537,7 +536,7 @@ async fn a_client_that_goes_away_ends_its_delay() {
 
 #[tokio::test]
 async fn a_client_that_goes_away_ends_its_delay_before_its_body_is_read() {
-    let bed = Bed::start(delayed(service(Protocol::Http, &[(nobody().await, "v1")])));
+    let bed = Bed::start(delayed(service(Protocol::Http, &[(nobody(), "v1")])));
     let mut stream = TcpStream::connect(bed.address()).await.unwrap();
     let request = "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\n\r\nhello";
     stream.write_all(request.as_bytes()).await.unwrap();

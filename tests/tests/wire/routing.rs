@@ -203,7 +203,7 @@ async fn refusals_have_names() {
         ),
     ];
     for (name, status, reason, body, targets, version) in cases {
-        let dead = nobody().await;
+        let dead = nobody();
         let address = if version == "dead" { dead } else { v1.address };
         let mut model = service(Protocol::Http, &[(address, version)]);
         model.rules.push(Rule {

@@ -10,6 +10,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use h2::{RecvStream, server::SendResponse};
 use http::{Request, Response};
 use http_body_util::{BodyExt, Full, combinators::BoxBody};
 use hyper::{body::Incoming, service::service_fn};
@@ -127,6 +128,26 @@ impl Server {
         .await
     }
 
+    /// An endpoint of HTTP/2 that allows `most` streams at once on a connection, and passes every one to `serve`.
+    pub async fn streams<F>(most: u32, serve: F) -> Self
+    where
+        F: Fn(Request<RecvStream>, SendResponse<Bytes>) + Clone + Send + Sync + 'static,
+    {
+        Self::raw(move |stream, counts| {
+            let serve = serve.clone();
+            async move {
+                let mut builder = h2::server::Builder::new();
+                builder.max_concurrent_streams(most);
+                let mut connection = builder.handshake(stream).await.unwrap();
+                while let Some(Ok((request, respond))) = connection.accept().await {
+                    counts.requests.fetch_add(1, SeqCst);
+                    serve(request, respond);
+                }
+            }
+        })
+        .await
+    }
+
     /// Hands every connection to `serve`.
     pub async fn raw<F, A>(serve: F) -> Self
     where
@@ -167,27 +188,31 @@ impl Drop for Closing {
 }
 
 /// An address that refuses connections. It stays bound, so that no other test listens there later.
-pub async fn nobody() -> SocketAddr {
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-    let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
-    socket.bind(&any.into()).unwrap();
-    let address = socket.local_addr().unwrap().as_socket().unwrap();
+pub fn nobody() -> SocketAddr {
+    let (socket, address) = bound();
     std::mem::forget(socket);
     address
 }
 
-/// A listener whose queue is full, so that connecting to it takes for ever.
-pub fn nobody_accepts() -> Socket {
-    let listener = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-    let address: SocketAddr = "127.0.0.1:0".parse().unwrap();
-    listener.bind(&address.into()).unwrap();
+/// An address that listens with a full queue, so that connecting to it takes for ever.
+pub fn nobody_accepts() -> SocketAddr {
+    let (listener, address) = bound();
     listener.listen(0).unwrap();
-    let address = listener.local_addr().unwrap();
     for _ in 0..2 {
         let filler = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
         filler.set_nonblocking(true).unwrap();
-        let _ = filler.connect(&address);
+        let _ = filler.connect(&address.into());
         std::mem::forget(filler);
     }
-    listener
+    std::mem::forget(listener);
+    address
+}
+
+fn bound() -> (Socket, SocketAddr) {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket
+        .bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into())
+        .unwrap();
+    let address = socket.local_addr().unwrap().as_socket().unwrap();
+    (socket, address)
 }

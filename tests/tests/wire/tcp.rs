@@ -134,7 +134,7 @@ async fn refusal(address: std::net::SocketAddr) -> std::io::ErrorKind {
 
 #[tokio::test]
 async fn refused_connections_are_reset() {
-    let dead = nobody().await;
+    let dead = nobody();
     let bed = Bed::start(service(Protocol::Tcp, &[(dead, "v1")]));
     assert_eq!(refusal(bed.address()).await, std::io::ErrorKind::ConnectionReset);
     assert_eq!(bed.lines(1).await[0].reason, "upstream-connect-failure");

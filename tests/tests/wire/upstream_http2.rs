@@ -11,7 +11,7 @@ use std::{
 use bytes::Bytes;
 use futures_util::future::join_all;
 use h2::{
-    Reason, RecvStream,
+    Reason,
     server::{Builder, SendResponse, handshake},
 };
 use http::{Request, Response};
@@ -31,6 +31,9 @@ use super::{
     server::{Body, Server},
 };
 
+/// More streams than any test opens.
+const MANY: u32 = 1_000;
+
 fn whole(respond: &mut SendResponse<Bytes>, text: &'static str) {
     let mut stream = respond.send_response(Response::new(()), false).unwrap();
     stream.send_data(text.into(), true).unwrap();
@@ -42,24 +45,6 @@ fn request(method: &str, body: Body) -> Request<Body> {
         .uri(format!("http://{SERVICE}/"))
         .body(body)
         .unwrap()
-}
-
-/// An endpoint that answers the streams of each connection with `answer`, one after the other.
-async fn endpoint<A>(answer: A) -> Server
-where
-    A: Fn(Request<RecvStream>, SendResponse<Bytes>) + Clone + Send + Sync + 'static,
-{
-    Server::raw(move |stream: TcpStream, counts| {
-        let answer = answer.clone();
-        async move {
-            let mut connection = handshake(stream).await.unwrap();
-            while let Some(Ok((request, respond))) = connection.accept().await {
-                counts.requests.fetch_add(1, SeqCst);
-                answer(request, respond);
-            }
-        }
-    })
-    .await
 }
 
 #[tokio::test]
@@ -259,7 +244,7 @@ async fn a_connection_that_is_being_closed_gets_no_new_streams_and_ends_with_its
 async fn a_stream_that_is_reset_within_its_response_does_not_look_whole() {
     // Whatever the reason: only the end of the stream ends the response.
     for reason in [Reason::CANCEL, Reason::INTERNAL_ERROR, Reason::NO_ERROR] {
-        let server = endpoint(move |_, mut respond| {
+        let server = Server::streams(MANY, move |_, mut respond| {
             let mut stream = respond.send_response(Response::new(()), false).unwrap();
             stream.send_data("half".into(), false).unwrap();
             tokio::spawn(async move {
@@ -327,7 +312,7 @@ async fn a_client_that_reads_nothing_does_not_break_other_streams_of_the_connect
 #[tokio::test]
 async fn an_endpoint_that_has_answered_need_not_take_the_rest() {
     // A request that is dropped unread is reset behind its response, with NO_ERROR (RFC 9113, 8.1).
-    let server = endpoint(|_, mut respond| whole(&mut respond, "enough")).await;
+    let server = Server::streams(MANY, |_, mut respond| whole(&mut respond, "enough")).await;
     let bed = Bed::start(service(Protocol::Http2, &[(server.address, "v1")]));
     let mut client = Http2::connect(bed.address()).await;
     // More than the endpoint's window takes.
@@ -343,7 +328,7 @@ async fn an_endpoint_that_has_answered_need_not_take_the_rest() {
 async fn a_request_that_is_given_up_resets_its_stream() {
     let resets = Arc::new(AtomicUsize::new(0));
     let seen = resets.clone();
-    let server = endpoint(move |_, mut respond| {
+    let server = Server::streams(MANY, move |_, mut respond| {
         let seen = seen.clone();
         tokio::spawn(async move {
             let reason = std::future::poll_fn(|cx| respond.poll_reset(cx)).await;
